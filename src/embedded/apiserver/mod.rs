@@ -1,0 +1,1 @@
+//! The API server: an axum `Router` over an in-memory store.

@@ -1,0 +1,227 @@
+//! What the kubelet asks of whatever runs containers: the Container Runtime Interface's words.
+//!
+//! Implemented by [`super::process`] (sandboxed processes); Docker comes later. The runtime
+//! owns addresses, namespaces and processes; it knows nothing of the Kubernetes API.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
+
+use super::image::Rootfs;
+
+/// Runs pod sandboxes and the containers in them. All calls may run concurrently.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Makes a pod's namespaces and network. The address is the runtime's to choose.
+    async fn run_pod_sandbox(&self, config: SandboxConfig) -> Result<Sandbox, RuntimeError>;
+
+    /// Ends what still runs in the pod and removes its namespaces, interfaces and writable layers. Idempotent.
+    async fn remove_pod_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError>;
+
+    /// Starts a container in a sandbox; returns when its program has been exec'd (or could not be).
+    async fn start_container(&self, config: ContainerConfig) -> Result<Process, RuntimeError>;
+
+    /// Starts another program in a running container.
+    async fn exec(&self, container_id: &str, config: ExecConfig) -> Result<Process, RuntimeError>;
+}
+
+/// The node's own network, where pods and service addresses are: reached by the agent,
+/// which stays in the host's network, through sockets that the runtime makes there.
+#[async_trait]
+pub trait NodeNetwork: Send + Sync + 'static {
+    /// The address by which pods reach the node.
+    fn node_ip(&self) -> Ipv4Addr;
+    /// Connects to a pod or service address. The caller owns the deadline.
+    async fn connect(&self, address: SocketAddrV4) -> std::io::Result<TcpStream>;
+    /// Listens on an address of the node or of the service range.
+    async fn listen(&self, address: SocketAddrV4) -> std::io::Result<TcpListener>;
+    /// The same for UDP.
+    async fn bind_udp(&self, address: SocketAddrV4) -> std::io::Result<UdpSocket>;
+}
+
+/// What a pod sandbox is made from.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// The pod's `metadata.uid`, unique on the node for its life.
+    pub pod_uid: String,
+    /// For messages only: `namespace/name`.
+    pub pod_name: String,
+    /// The pod's host name in its UTS namespace.
+    pub hostname: String,
+    /// `hostNetwork: true`: the node's network instead of an own one.
+    pub host_network: bool,
+    /// The whole content of the pod's `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// Lines to add to the pod's `/etc/hosts` (`hostAliases`); the runtime adds localhost and the pod's own.
+    pub extra_hosts: Vec<(String, Vec<String>)>,
+    /// `securityContext.sysctls`.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// A pod sandbox that runs.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// The pod's address.
+    pub ip: Ipv4Addr,
+}
+
+/// What a container is made from, everything already resolved.
+#[derive(Debug, Clone)]
+pub struct ContainerConfig {
+    /// Unique on the node for ever: a restarted container has a new one.
+    pub id: String,
+    /// The sandbox it joins.
+    pub pod_uid: String,
+    /// Its root.
+    pub rootfs: Rootfs,
+    /// Program and arguments; the program is looked up in the `PATH` of `env`, inside the container.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts; created in the writable layer if absent.
+    pub working_dir: PathBuf,
+    /// Who it runs as.
+    pub user: RunAs,
+    /// Binds, in order; mount points are created in the writable layer.
+    pub mounts: Vec<Mount>,
+    /// `securityContext.readOnlyRootFilesystem`.
+    pub read_only_root: bool,
+    /// Whether standard input is a pipe rather than `/dev/null`.
+    pub stdin: bool,
+    /// Whether the standard streams are one pseudo-terminal.
+    pub tty: bool,
+}
+
+/// Another program in a running container.
+#[derive(Debug, Clone)]
+pub struct ExecConfig {
+    /// Program and arguments. Environment, directory and user are the container's.
+    pub argv: Vec<String>,
+    /// Whether standard input is a pipe rather than `/dev/null`.
+    pub stdin: bool,
+    /// Whether the standard streams are one pseudo-terminal.
+    pub tty: bool,
+}
+
+/// Who a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunAs {
+    /// A user name or number; `None` is the caller's own.
+    pub user: Option<String>,
+    /// `runAsGroup`; `None` is the user's own group.
+    pub gid: Option<u32>,
+    /// `supplementalGroups` and `fsGroup`.
+    pub supplemental_groups: Vec<u32>,
+}
+
+/// A host directory or file seen in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// On the host; must exist.
+    pub source: PathBuf,
+    /// In the container, absolute.
+    pub target: PathBuf,
+    /// Whether writes fail with EROFS.
+    pub read_only: bool,
+}
+
+/// A program that was started. Dropping it does not end the program.
+#[derive(Debug)]
+pub struct Process {
+    /// Write end, if asked for. With a tty, the terminal's other side.
+    pub stdin: Option<OwnedFd>,
+    /// Read end. With a tty, the terminal's other side.
+    pub stdout: OwnedFd,
+    /// Read end; `None` with a tty.
+    pub stderr: Option<OwnedFd>,
+    /// Sends signals to it.
+    pub signals: Signals,
+    /// Set once, when it has ended and (for a container) everything it started is gone.
+    pub exit: watch::Receiver<Option<ExitStatus>>,
+    /// Where what was asked for could not be given (for example another uid without root): one sentence each, for an Event.
+    pub warnings: Vec<String>,
+}
+
+/// Sends signals to one process, as long as it runs.
+#[derive(Clone)]
+pub struct Signals(std::sync::Arc<dyn Fn(i32) + Send + Sync>);
+
+impl Signals {
+    /// `send` is given the signal's number; a process that is gone is not an error.
+    pub fn new(send: impl Fn(i32) + Send + Sync + 'static) -> Self {
+        Self(std::sync::Arc::new(send))
+    }
+
+    /// Sends `signal` to the program itself; `SIGKILL` ends everything in the container.
+    pub fn send(&self, signal: i32) {
+        (self.0)(signal);
+    }
+}
+
+impl std::fmt::Debug for Signals {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Signals")
+    }
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// As a shell and Kubernetes count: 128 + signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Why the runtime could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The program is not in the container's `PATH`, or its path does not exist.
+    #[error("exec: \"{program}\": executable file not found in {searched}")]
+    CommandNotFound {
+        /// As given.
+        program: String,
+        /// `$PATH`'s value, or the directory.
+        searched: String,
+    },
+    /// It exists but the kernel would not run it.
+    #[error("exec: \"{program}\": {source}")]
+    NotExecutable {
+        /// As given.
+        program: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// No such user on this machine.
+    #[error("unable to find user {0}: no matching entries in passwd file")]
+    NoSuchUser(String),
+    /// No such container or sandbox.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// Namespaces, mounts or network could not be made.
+    #[error("{what}: {source}")]
+    Sandbox {
+        /// What was being attempted, and on what.
+        what: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The node process has ended: nothing runs any more.
+    #[error("the node process has ended")]
+    NodeGone,
+}
