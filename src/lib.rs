@@ -25,4 +25,6 @@ pub mod objects;
 #[cfg(feature = "cli")]
 pub mod plan;
 #[cfg(feature = "cli")]
+pub mod provision;
+#[cfg(feature = "cli")]
 pub mod readiness;

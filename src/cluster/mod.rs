@@ -1,1 +1,136 @@
-//! To come.
+//! Where a session runs: what makes a kind of cluster reachable.
+//!
+//! Neighbours: `provision` walks the plan against whatever a [`Provider`] gives access to; `session`
+//! owns the provider for the session's life. There is one code path for all kinds of cluster: a
+//! provider only makes the cluster reachable, images runnable, services reachable from the host, and
+//! removes what was created. It writes to no terminal and takes no command-line concerns.
+//!
+//! Invariant: everything is provisioned through [`Access::client`], TLS and kubeconfig included, so
+//! that nothing works on the embedded cluster only because it is in the same process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// Makes one kind of cluster usable by a session. All calls may run concurrently.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// Makes the cluster reachable; returns as soon as its API answers (nodes may still be coming).
+    async fn start(&self) -> Result<Access, ClusterError>;
+
+    /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
+    async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;
+
+    /// Removes the session's namespace and whatever else the provider made for it. Idempotent.
+    /// What is not gone after `grace` is ended by force where the provider can, and reported.
+    async fn remove(&self, namespace: &str, grace: Duration) -> Result<Removal, ClusterError>;
+
+    /// Resolves when the cluster has become unusable, with the reason; pending for ever while it works.
+    async fn lost(&self) -> ClusterError;
+}
+
+/// How to reach a cluster.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// A complete private kubeconfig: the caller writes it with mode 0600.
+    pub kubeconfig: Kubeconfig,
+    /// From the call of [`Provider::start`] until the API answered.
+    pub ready_after: Duration,
+}
+
+impl Access {
+    /// The kubeconfig as YAML (JSON is YAML, and every client reads it).
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be serialized, which a provider's never is.
+    pub fn kubeconfig_text(&self) -> Result<String, ClusterError> {
+        serde_json::to_string_pretty(&self.kubeconfig)
+            .map_err(|source| ClusterError::unavailable("writing the session's kubeconfig", source))
+    }
+
+    /// A client by TLS and kubeconfig, as any user of the session would make it.
+    ///
+    /// # Errors
+    /// When the kubeconfig doesn't describe a usable cluster.
+    pub async fn client(&self, namespace: &str) -> Result<kube::Client, ClusterError> {
+        let attempt = "making a client from the session's kubeconfig";
+        let mut config = kube::Config::from_custom_kubeconfig(
+            self.kubeconfig.clone(),
+            &KubeConfigOptions::default(),
+        )
+        .await
+        .map_err(|source| ClusterError::unavailable(attempt, source))?;
+        namespace.clone_into(&mut config.default_namespace);
+        kube::Client::try_from(config).map_err(|source| ClusterError::unavailable(attempt, source))
+    }
+}
+
+/// A Service's port, as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServicePort {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// The Service's name.
+    pub service: String,
+    /// The Service's port number (not the pod's).
+    pub port: u16,
+}
+
+impl std::fmt::Display for ServicePort {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "{}.{}:{}",
+            self.service, self.namespace, self.port
+        )
+    }
+}
+
+/// What removing a session came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removal {
+    /// Processes that did not end within their grace and were killed, one sentence each. They are gone.
+    pub killed: Vec<String>,
+    /// What is still there, one sentence each: exit code 6.
+    pub left: Vec<String>,
+}
+
+/// Why a cluster could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// It never became reachable, or is no longer: exit code 4.
+    #[error("{attempt}: {source}")]
+    Unavailable {
+        /// What was being attempted.
+        attempt: String,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// This machine or cluster can't do it, and what would cure that.
+    #[error("{what}\nhint: {cure}")]
+    Unsupported {
+        /// What cannot work.
+        what: String,
+        /// What the user can do about it.
+        cure: String,
+    },
+    /// The cluster was stopped by its owner.
+    #[error("the cluster has been stopped")]
+    Stopped,
+}
+
+impl ClusterError {
+    /// An [`ClusterError::Unavailable`].
+    pub fn unavailable(
+        attempt: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            attempt: attempt.into(),
+            source: source.into(),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What happens during `up`, for whoever displays it. Goes over the agent's socket as JSON.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// A node of the environment's graph.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRef {
+    /// What kind of node.
+    pub kind: NodeKind,
+    /// Its name in the environment file.
+    pub name: String,
+}
+
+impl fmt::Display for NodeRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.kind, self.name)
+    }
+}
+
+/// The sections of an environment file whose entries are nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeKind {
+    /// `services`
+    Service,
+    /// `jobs`
+    Job,
+    /// `manifests`
+    Manifest,
+    /// `keys`
+    Key,
+}
+
+impl fmt::Display for NodeKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Service => "service",
+            Self::Job => "job",
+            Self::Manifest => "manifest",
+            Self::Key => "key",
+        })
+    }
+}
+
+/// One thing that happened. Times are milliseconds since `up` began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Event {
+    /// The cluster's API answers.
+    ClusterReady {
+        /// `embedded`, `kind`, `minikube` or `context`.
+        cluster: String,
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
+    /// A build command was started.
+    BuildStarted {
+        /// As it would be typed.
+        command: String,
+        /// The images that need it.
+        images: Vec<String>,
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
+    /// A build command ended well; one that failed is a [`super::Failure`].
+    BuildFinished {
+        /// As it would be typed.
+        command: String,
+        /// Milliseconds since `up` began.
+        at: u64,
+        /// Milliseconds it took.
+        took: u64,
+    },
+    /// A node's state, or what it waits for, changed.
+    Node {
+        /// Which.
+        node: NodeRef,
+        /// Its state now.
+        state: NodeState,
+        /// What it waits for or what is happening, for people; may be empty.
+        detail: String,
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
+    /// Something worth a line that doesn't stop anything: a `Warning:` of the API, an ignored field, a restart.
+    Warning {
+        /// The node it concerns, if one.
+        node: Option<NodeRef>,
+        /// For people.
+        message: String,
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
+    /// Everything is ready.
+    Ready {
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
+}
+
+/// How far a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum NodeState {
+    /// Its needs aren't met yet.
+    Waiting {
+        /// Those that aren't ready, in the order of the file.
+        for_nodes: Vec<NodeRef>,
+    },
+    /// Its images are being made runnable.
+    Building,
+    /// Its objects are being applied.
+    Applying,
+    /// Applied; not ready yet.
+    Starting,
+    /// Done: serving, completed, or issued.
+    Ready {
+        /// Whether nothing had to be done: it was so before.
+        unchanged: bool,
+    },
+    /// Beyond hope.
+    Failed,
+    /// Being removed: it is no longer in the file, or changed in a way that needs a new one.
+    Removing,
+    /// Gone.
+    Removed,
+}
+
+impl NodeState {
+    /// Whether whatever needs it may start.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+}
+
+/// Where events go. Never blocks provisioning; a receiver that has gone is not an error.
+#[derive(Debug, Clone)]
+pub struct EventSink(mpsc::UnboundedSender<Event>);
+
+impl EventSink {
+    /// A sink and the events sent to it, in order.
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Sends one event.
+    pub fn send(&self, event: Event) {
+        // The display may be gone (a CLI that detached); provisioning goes on without it.
+        let _ = self.0.send(event);
+    }
+}
