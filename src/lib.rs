@@ -21,6 +21,8 @@ pub mod embedded;
 #[cfg(feature = "cli")]
 pub mod envfile;
 #[cfg(feature = "cli")]
+pub mod error;
+#[cfg(feature = "cli")]
 pub mod objects;
 #[cfg(feature = "cli")]
 pub mod plan;

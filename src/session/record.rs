@@ -1,0 +1,133 @@
+//! What is on disk about a session, for the command line, the client in tests and other languages' plugins.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::SessionError;
+
+/// The version of the record's schema. Fields may be added under one version; a reader ignores unknown ones.
+pub const VERSION: u32 = 1;
+
+/// How far a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Not everything was ready yet.
+    Starting,
+    /// Everything was ready once; what is now is for `envctl ps` to say.
+    Ready,
+    /// Something failed, and `--keep` left the rest up.
+    Failed,
+    /// Being taken down.
+    Ending,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Ending => "ending",
+        })
+    }
+}
+
+/// `session.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Unique on this machine; the name of the session's directory.
+    pub id: String,
+    /// The project's root.
+    pub root: PathBuf,
+    /// The environment's name.
+    pub environment: String,
+    /// `--session`, by default the environment's name.
+    pub session: String,
+    /// The file the environment was read from.
+    pub file: PathBuf,
+    /// The kind of cluster.
+    pub cluster: String,
+    /// The namespace the session's objects are in.
+    pub namespace: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// Seconds since 1970 when it was started.
+    pub created: u64,
+    /// The agent's process, for people; whether it lives is the lock's to say.
+    pub agent_pid: u32,
+    /// The cluster's address, once it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub api: Option<String>,
+    /// The session's own kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// The variables handed to tests.
+    pub exports: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When it cannot be read, parsed, or is of another version.
+    pub fn read(path: &Path) -> Result<Self, SessionError> {
+        #[derive(Deserialize)]
+        struct Peek {
+            version: u32,
+        }
+        let text = fs::read(path).map_err(SessionError::io("read", path))?;
+        let broken = |source| SessionError::Record {
+            path: path.to_owned(),
+            source,
+        };
+        let Peek { version } = serde_json::from_slice(&text).map_err(broken)?;
+        if version != VERSION {
+            return Err(SessionError::Version {
+                path: path.to_owned(),
+                found: version,
+            });
+        }
+        serde_json::from_slice(&text).map_err(broken)
+    }
+
+    /// Writes it, readable only by the user, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write(&self, path: &Path) -> Result<(), SessionError> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|source| SessionError::Record {
+            path: path.to_owned(),
+            source,
+        })?;
+        text.push(b'\n');
+        write_private(path, &text)
+    }
+}
+
+/// Replaces a file by one that only the user can read; readers see the old or the new one, never half.
+///
+/// # Errors
+/// When the file system refuses; then no half-written file is left.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), SessionError> {
+    let partial = path.with_extension("partial");
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&partial, path));
+    written.map_err(|error| {
+        let _best_effort = fs::remove_file(&partial);
+        SessionError::io("write", path)(error)
+    })
+}
