@@ -238,7 +238,9 @@ impl Parser<'_> {
                 } else if live {
                     match (self.lookup)(name) {
                         Some(value) => out.push_text(&value),
-                        None => self.error(base + at..base + at + 1 + name.len(), TemplateErrorKind::Unset(name.to_owned())),
+                        None => {
+                            self.error(base + at..base + at + 1 + name.len(), TemplateErrorKind::Unset(name.to_owned()))
+                        }
                     }
                 }
                 at += 1 + name.len();
@@ -293,10 +295,7 @@ impl Parser<'_> {
             }
             (Some('+'), Some(_)) => self.run(word, word_base, depth + 1, live, out),
             (Some('+'), None) => self.run(word, word_base, depth + 1, false, &mut Template::default()),
-            _ => self.error(
-                whole,
-                TemplateErrorKind::BadOperator { name: name.to_owned(), rest: rest.to_owned() },
-            ),
+            _ => self.error(whole, TemplateErrorKind::BadOperator { name: name.to_owned(), rest: rest.to_owned() }),
         }
     }
 }
@@ -329,15 +328,16 @@ fn closing(text: &str) -> Option<usize> {
 
 /// The longest variable name at the start of `text`; empty if there is none.
 fn variable_name(text: &str) -> &str {
-    let end = text
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
     if text.starts_with(|c: char| c.is_ascii_digit()) { "" } else { &text[..end] }
 }
 
 fn reference(text: &str) -> Option<Reference> {
     let parts: Vec<&str> = text.split('.').collect();
-    if parts.iter().any(|part| part.is_empty() || part.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))) {
+    if parts
+        .iter()
+        .any(|part| part.is_empty() || part.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')))
+    {
         return None;
     }
     match parts.as_slice() {

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::envfile::{Part, PortField, Reference, Template, TimeSpan};
 pub use node::{Condition, Need, NeedReason, Node, NodeId, NodeKind, NodeSpec};
 pub use parts::{
-    Cluster, DockerImage, Encoding, Export, ExportOrigin, HttpCall, Image, Key, KeyAction, KeySource, Manifest, ProcessImage,
-    Suite,
+    Cluster, DockerImage, Encoding, Export, ExportOrigin, HttpCall, Image, Key, KeyAction, KeySource, Manifest,
+    ProcessImage, Suite,
 };
 pub use viewpoint::{PortId, ResolveError, Viewpoint};
 pub use workload::{

@@ -49,7 +49,12 @@ impl Template {
     ///
     /// # Errors
     /// The first reference that cannot be resolved.
-    pub fn resolve(&self, plan: &Plan, viewpoint: Viewpoint<'_>, keys: &BTreeMap<String, String>) -> Result<String, ResolveError> {
+    pub fn resolve(
+        &self,
+        plan: &Plan,
+        viewpoint: Viewpoint<'_>,
+        keys: &BTreeMap<String, String>,
+    ) -> Result<String, ResolveError> {
         let mut out = String::new();
         for part in self.parts() {
             match part {
