@@ -2,11 +2,19 @@
 //!
 //! Takes a `kube::Client` and knows nothing of who serves it.
 
+pub mod downward;
+pub mod env;
 pub mod error;
+pub mod expansion;
 pub mod image;
+pub mod probe;
 pub mod process;
 pub mod proxy;
+pub mod quantity;
+pub mod resolv;
+pub mod restart;
 pub mod runtime;
+pub mod status;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -1,0 +1,3 @@
+//! Startup, readiness and liveness probes.
+
+pub mod schedule;
