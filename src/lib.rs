@@ -3,7 +3,7 @@
 //! The data path, which is also the order of the modules:
 //!
 //! ```text
-//! env file → envfile → plan → objects → cluster → readiness → session → teardown
+//! env file → envfile → plan → objects → cluster → provision (images, readiness) → session → teardown
 //! ```
 //!
 //! `envfile`, `plan` and `objects` are pure. Everything after them speaks only `kube::Client`; the
@@ -22,6 +22,8 @@ pub mod embedded;
 pub mod envfile;
 #[cfg(feature = "cli")]
 pub mod error;
+#[cfg(feature = "cli")]
+pub mod images;
 #[cfg(feature = "cli")]
 pub mod objects;
 #[cfg(feature = "cli")]

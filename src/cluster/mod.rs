@@ -11,6 +11,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::images::{Builds, ImageError};
+use crate::plan;
 use async_trait::async_trait;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -19,6 +21,14 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 pub trait Provider: Send + Sync + 'static {
     /// Makes the cluster reachable; returns as soon as its API answers (nodes may still be coming).
     async fn start(&self) -> Result<Access, ClusterError>;
+
+    /// Makes an image runnable by its name: built with `builds` where the file says how, and known to the nodes.
+    /// Called once per image and `up`, before anything that uses it is applied; `image` is `None` when the file doesn't map the name.
+    async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError>;
+
+    /// A digest of the files that a workload's image consists of here, stamped on its pods so that a rebuilt program is a
+    /// difference; `None` where the image's name already says it.
+    fn digest(&self, workload: &plan::Workload) -> Option<String>;
 
     /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;
@@ -56,12 +66,9 @@ impl Access {
     /// When the kubeconfig doesn't describe a usable cluster.
     pub async fn client(&self, namespace: &str) -> Result<kube::Client, ClusterError> {
         let attempt = "making a client from the session's kubeconfig";
-        let mut config = kube::Config::from_custom_kubeconfig(
-            self.kubeconfig.clone(),
-            &KubeConfigOptions::default(),
-        )
-        .await
-        .map_err(|source| ClusterError::unavailable(attempt, source))?;
+        let mut config = kube::Config::from_custom_kubeconfig(self.kubeconfig.clone(), &KubeConfigOptions::default())
+            .await
+            .map_err(|source| ClusterError::unavailable(attempt, source))?;
         namespace.clone_into(&mut config.default_namespace);
         kube::Client::try_from(config).map_err(|source| ClusterError::unavailable(attempt, source))
     }
@@ -80,11 +87,7 @@ pub struct ServicePort {
 
 impl std::fmt::Display for ServicePort {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "{}.{}:{}",
-            self.service, self.namespace, self.port
-        )
+        write!(formatter, "{}.{}:{}", self.service, self.namespace, self.port)
     }
 }
 
@@ -128,9 +131,6 @@ impl ClusterError {
         attempt: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Unavailable {
-            attempt: attempt.into(),
-            source: source.into(),
-        }
+        Self::Unavailable { attempt: attempt.into(), source: source.into() }
     }
 }

@@ -1,58 +1,13 @@
 //! What happens during `up`, for whoever displays it. Goes over the agent's socket as JSON.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-/// A node of the environment's graph.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeRef {
-    /// What kind of node.
-    pub kind: NodeKind,
-    /// Its name in the environment file.
-    pub name: String,
-}
-
-impl fmt::Display for NodeRef {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.kind, self.name)
-    }
-}
-
-/// The sections of an environment file whose entries are nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum NodeKind {
-    /// `services`
-    Service,
-    /// `jobs`
-    Job,
-    /// `manifests`
-    Manifest,
-    /// `keys`
-    Key,
-}
-
-impl fmt::Display for NodeKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Service => "service",
-            Self::Job => "job",
-            Self::Manifest => "manifest",
-            Self::Key => "key",
-        })
-    }
-}
+use crate::plan::NodeId;
 
 /// One thing that happened. Times are milliseconds since `up` began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "type",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
     /// The cluster's API answers.
     ClusterReady {
@@ -65,8 +20,8 @@ pub enum Event {
     BuildStarted {
         /// As it would be typed.
         command: String,
-        /// The images that need it.
-        images: Vec<String>,
+        /// The image that asked for it first.
+        image: String,
         /// Milliseconds since `up` began.
         at: u64,
     },
@@ -82,7 +37,7 @@ pub enum Event {
     /// A node's state, or what it waits for, changed.
     Node {
         /// Which.
-        node: NodeRef,
+        node: NodeId,
         /// Its state now.
         state: NodeState,
         /// What it waits for or what is happening, for people; may be empty.
@@ -93,7 +48,7 @@ pub enum Event {
     /// Something worth a line that doesn't stop anything: a `Warning:` of the API, an ignored field, a restart.
     Warning {
         /// The node it concerns, if one.
-        node: Option<NodeRef>,
+        node: Option<NodeId>,
         /// For people.
         message: String,
         /// Milliseconds since `up` began.
@@ -113,7 +68,7 @@ pub enum NodeState {
     /// Its needs aren't met yet.
     Waiting {
         /// Those that aren't ready, in the order of the file.
-        for_nodes: Vec<NodeRef>,
+        needs: Vec<NodeId>,
     },
     /// Its images are being made runnable.
     Building,

@@ -7,14 +7,14 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::NodeRef;
+use crate::plan::NodeId;
 
 /// Why an environment did not come up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The node that failed; `None` when it concerns no single node.
-    pub node: Option<NodeRef>,
+    pub node: Option<NodeId>,
     /// Why, with what belongs to that cause.
     pub cause: Cause,
     /// One sentence.
@@ -33,7 +33,7 @@ pub struct Failure {
     pub events: Vec<EventLine>,
     /// What was waiting for it, directly or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub waiting: Vec<NodeRef>,
+    pub waiting: Vec<NodeId>,
     /// The other nodes that were not ready at that moment, and what each was doing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfinished: Vec<Unfinished>,
@@ -46,7 +46,7 @@ pub struct Failure {
 #[serde(rename_all = "camelCase")]
 pub struct Unfinished {
     /// Which.
-    pub node: NodeRef,
+    pub node: NodeId,
     /// What it was doing, for people.
     pub doing: String,
 }
@@ -208,7 +208,7 @@ pub struct EventLine {
 
 impl Failure {
     /// A failure with nothing gathered yet.
-    pub fn new(node: Option<NodeRef>, cause: Cause, message: impl Into<String>) -> Self {
+    pub fn new(node: Option<NodeId>, cause: Cause, message: impl Into<String>) -> Self {
         Self {
             node,
             cause,
@@ -233,28 +233,16 @@ impl Failure {
     /// One screen of plain text, ending in a newline: what, why, evidence, consequences, cure.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        self.write(&mut text)
-            .expect("writing to a String cannot fail");
+        self.write(&mut text).expect("writing to a String cannot fail");
         text
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         match &self.node {
-            Some(node) => writeln!(
-                text,
-                "{node} failed: {} [{}]",
-                self.message,
-                self.cause.reason()
-            )?,
+            Some(node) => writeln!(text, "{node} failed: {} [{}]", self.message, self.cause.reason())?,
             None => writeln!(text, "{} [{}]", self.message, self.cause.reason())?,
         }
-        if let Cause::BuildFailed {
-            command,
-            directory,
-            output,
-            ..
-        } = &self.cause
-        {
+        if let Cause::BuildFailed { command, directory, output, .. } = &self.cause {
             writeln!(text, "\n  $ {command}    (in {directory})")?;
             for line in output {
                 writeln!(text, "  | {line}")?;
@@ -262,16 +250,8 @@ impl Failure {
         }
         for log in &self.logs {
             let which = if log.previous { ", previous run" } else { "" };
-            let ended = if log.ended.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", log.ended)
-            };
-            writeln!(
-                text,
-                "\n  log of {}/{}{which}{ended}",
-                log.pod, log.container
-            )?;
+            let ended = if log.ended.is_empty() { String::new() } else { format!(": {}", log.ended) };
+            writeln!(text, "\n  log of {}/{}{which}{ended}", log.pod, log.container)?;
             if log.lines.is_empty() {
                 writeln!(text, "  | (nothing was written)")?;
             }
@@ -282,36 +262,24 @@ impl Failure {
         if !self.probes.is_empty() {
             writeln!(text, "\n  probes")?;
             for probe in &self.probes {
-                writeln!(
-                    text,
-                    "  - {} ×{}: {}",
-                    probe.probe, probe.count, probe.message
-                )?;
+                writeln!(text, "  - {} ×{}: {}", probe.probe, probe.count, probe.message)?;
             }
         }
         if !self.events.is_empty() {
             writeln!(text, "\n  events")?;
             for event in &self.events {
-                let times = if event.count > 1 {
-                    format!(" ×{}", event.count)
-                } else {
-                    String::new()
-                };
-                writeln!(
-                    text,
-                    "  - {} {}{times}: {}",
-                    event.object, event.reason, event.message
-                )?;
+                let times = if event.count > 1 { format!(" ×{}", event.count) } else { String::new() };
+                writeln!(text, "  - {} {}{times}: {}", event.object, event.reason, event.message)?;
             }
         }
         if !self.waiting.is_empty() {
-            let names: Vec<_> = self.waiting.iter().map(ToString::to_string).collect();
+            let names: Vec<_> = self.waiting.iter().map(|node| format!("{} {node}", node.kind.word())).collect();
             writeln!(text, "\n  waiting for it: {}", names.join(", "))?;
         }
         if !self.unfinished.is_empty() {
             writeln!(text, "\n  also not ready")?;
             for other in &self.unfinished {
-                writeln!(text, "  - {}: {}", other.node, other.doing)?;
+                writeln!(text, "  - {} {}: {}", other.node.kind.word(), other.node, other.doing)?;
             }
         }
         if let Some(hint) = &self.hint {

@@ -7,5 +7,102 @@
 pub mod event;
 pub mod failure;
 
-pub use event::{Event, EventSink, NodeKind, NodeRef, NodeState};
+pub use event::{Event, EventSink, NodeState};
 pub use failure::{Cause, Failure};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Access, ClusterError, Provider};
+use crate::plan::{Plan, PortId};
+use crate::readiness::Limits;
+
+/// The session that is provisioned for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id: on every object, as a label.
+    pub id: String,
+    /// Its namespace; made by [`Provisioner::up`].
+    pub namespace: String,
+}
+
+/// How one `up` behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What is put up with before a node has failed.
+    pub limits: Limits,
+    /// How many lines of each log a [`Failure`] carries.
+    pub log_lines: i64,
+    /// How many build commands run at once.
+    pub builds: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { limits: Limits::default(), log_lines: 20, builds: 2 }
+    }
+}
+
+/// Why the caller stopped waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GiveUp {
+    /// The time it gives was over.
+    TimedOut(Duration),
+    /// The user interrupted it.
+    Interrupted,
+}
+
+/// What one session has in its cluster: applies plans to it, one after the other. Owned by the session's agent for its whole life.
+pub struct Provisioner {
+    provider: Arc<dyn Provider>,
+    client: kube::Client,
+    session: Session,
+    addresses: BTreeMap<PortId, SocketAddr>,
+    keys: BTreeMap<String, String>,
+}
+
+impl Provisioner {
+    /// For a session that has nothing in the cluster yet.
+    ///
+    /// # Errors
+    /// When `access` doesn't make a client.
+    pub async fn new(provider: Arc<dyn Provider>, access: &Access, session: Session) -> Result<Self, ClusterError> {
+        let client = access.client(&session.namespace).await?;
+        Ok(Self { provider, client, session, addresses: BTreeMap::new(), keys: BTreeMap::new() })
+    }
+
+    /// Makes the cluster hold what `plan` asks for and no more, and waits until all of it is ready. What is as
+    /// it should be is not touched. The caller owns the deadline: it resolves `give_up`. Dropping the future stops
+    /// the walk where it is; the next `up` takes over from there.
+    ///
+    /// # Errors
+    /// The first failure that waiting cannot help, with its evidence. What was applied stays, for the user to look at.
+    pub async fn up(
+        &mut self,
+        plan: &Plan,
+        options: &Options,
+        events: &EventSink,
+        give_up: impl Future<Output = GiveUp> + Send,
+    ) -> Result<(), Box<Failure>> {
+        let _ = (plan, options, events, &self.session, &self.provider);
+        let _ = give_up.await;
+        Err(Box::new(Failure::new(None, Cause::NotYet, "provisioning is being built")))
+    }
+
+    /// Where each service's ports are on the host, once their service has been applied.
+    pub fn addresses(&self) -> &BTreeMap<PortId, SocketAddr> {
+        &self.addresses
+    }
+
+    /// The keys issued so far, by name.
+    pub fn keys(&self) -> &BTreeMap<String, String> {
+        &self.keys
+    }
+
+    /// The session's client: TLS and kubeconfig, in the session's namespace.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+}
