@@ -1,11 +1,11 @@
 //! The API server, on port 8080: models (`POST /models`, `POST /models/NAME/predict`, `DELETE /models/NAME`)
-//! and jobs (`POST /jobs`, `GET /jobs/ID`, and for the worker `POST /jobs/take`, `PUT /jobs/ID/result`).
+//! and jobs (`POST /jobs`, `GET /jobs/ID?wait=SECONDS`, and for the worker `POST /jobs/take`, `PUT /jobs/ID/result`).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{Response, StatusCode};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
@@ -64,8 +64,18 @@ async fn add(State(api): State<Api>, body: Json<Value>) -> Answer {
     Ok(http::json(StatusCode::CREATED, &json!({"id": id, "state": "queued"})))
 }
 
-async fn show(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    Ok(match api.jobs.get(&id)? {
+#[derive(serde::Deserialize)]
+struct Wait {
+    wait: Option<u64>,
+}
+
+async fn show(State(api): State<Api>, Path(id): Path<String>, Query(Wait { wait }): Query<Wait>) -> Answer {
+    let done = tokio::time::timeout(Duration::from_secs(wait.unwrap_or(0)), api.jobs.wait(&id)).await;
+    let job = match done {
+        Ok(job) => job?,
+        Err(_not_yet) => api.jobs.get(&id)?,
+    };
+    Ok(match job {
         Some(job) => http::json(StatusCode::OK, &job),
         None => http::json(StatusCode::NOT_FOUND, &json!({"error": format!("no job {id}")})),
     })

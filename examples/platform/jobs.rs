@@ -2,7 +2,7 @@
 //!
 //! A job is `queued/ID`, then `taken/ID`, then `done/ID`; moving it is one atomic rename, so two
 //! replicas can't hand it out twice. Whoever waits for a job is woken by inotify on `queued`, whichever
-//! replica put it there.
+//! replica put it there; the same with `done`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,13 +27,18 @@ pub fn migrate(data: &Path) -> io::Result<()> {
 pub struct Jobs {
     data: PathBuf,
     queued: watch::Receiver<()>,
+    done: watch::Receiver<()>,
 }
 
 impl Jobs {
     /// Fails unless [`migrate`] was here.
     pub fn open(data: PathBuf) -> io::Result<Self> {
         match std::fs::read_to_string(data.join("schema")) {
-            Ok(schema) if schema == SCHEMA => Ok(Self { queued: watch_directory(&data.join("queued"))?, data }),
+            Ok(schema) if schema == SCHEMA => Ok(Self {
+                queued: watch_directory(&data.join("queued"))?,
+                done: watch_directory(&data.join("done"))?,
+                data,
+            }),
             _ => Err(io::Error::other(format!(
                 "{} has no schema {SCHEMA}: run `platform migrate` first",
                 data.display()
@@ -65,6 +70,18 @@ impl Jobs {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until a job is done; `None` if there is no such job. The caller owns the deadline.
+    pub async fn wait(&self, id: &str) -> io::Result<Option<Value>> {
+        let mut done = self.done.clone();
+        loop {
+            done.mark_unchanged();
+            match self.get(id)? {
+                Some(job) if job["state"] != "done" => done.changed().await.map_err(io::Error::other)?,
+                found => return Ok(found),
+            }
+        }
     }
 
     /// Waits for a job and takes it. The caller owns the deadline.

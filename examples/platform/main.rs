@@ -2,7 +2,7 @@
 //!
 //! One program with four parts, as one image often is: `api` serves HTTP and deploys models through
 //! Kubernetes, `worker` takes jobs from it, `model` answers predictions, `migrate` prepares the data
-//! directory that `api` keeps its jobs in.
+//! directory that `api` keeps its jobs in. `request` is a client for people without curl.
 
 mod api;
 mod http;
@@ -11,6 +11,7 @@ mod model;
 mod models;
 mod worker;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,7 +25,8 @@ async fn main() -> ExitCode {
         "worker" => worker::run().await,
         "model" => model::serve().await,
         "migrate" => jobs::migrate(&data_directory()).map_err(Error::from),
-        _ => Err("usage: platform api|worker|model|migrate".into()),
+        "request" => request(std::env::args().skip(2).collect()).await,
+        _ => Err("usage: platform api|worker|model|migrate|request METHOD URL [JSON]".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,6 +35,17 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what the other side answers; fails unless it is a success.
+async fn request(arguments: Vec<String>) -> Result<(), Error> {
+    let [method, url, body @ ..] = arguments.as_slice() else {
+        return Err("usage: platform request METHOD URL [JSON]".into());
+    };
+    let body = body.first().map(|body| serde_json::from_str(body)).transpose()?;
+    let (status, answer) = http::request(method.parse()?, url, body.as_ref()).await?;
+    writeln!(std::io::stdout(), "{} {answer}", status.as_u16())?;
+    if status.is_success() { Ok(()) } else { Err(format!("{method} {url}: {status}").into()) }
 }
 
 fn data_directory() -> PathBuf {

@@ -21,12 +21,7 @@ pub struct Arguments {
 /// None: a closed stdout ends the process.
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let mut script = Vec::new();
-    clap_complete::generate(
-        arguments.shell,
-        &mut super::command(),
-        "envctl",
-        &mut script,
-    );
+    clap_complete::generate(arguments.shell, &mut super::command(), "envctl", &mut script);
     context.out.bytes(&script);
     Ok(Exit::Ok)
 }

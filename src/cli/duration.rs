@@ -47,13 +47,8 @@ mod tests {
 
     #[test]
     fn durations_are_written_short() {
-        let written = [0.42, 9.96, 59.0, 60.0, 185.0, 7200.0, 7800.0, 273_600.0]
-            .map(|s| human(Duration::from_secs_f64(s)));
-        assert_eq!(
-            written,
-            [
-                "0.4s", "10.0s", "59s", "1m", "3m05s", "2h", "2h10m", "3d04h"
-            ]
-        );
+        let written =
+            [0.42, 9.96, 59.0, 60.0, 185.0, 7200.0, 7800.0, 273_600.0].map(|s| human(Duration::from_secs_f64(s)));
+        assert_eq!(written, ["0.4s", "10.0s", "59s", "1m", "3m05s", "2h", "2h10m", "3d04h"]);
     }
 }

@@ -45,11 +45,7 @@ pub enum Style {
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let (state, record) = context.session()?;
     touch(&state, &record.id);
-    let style = if context.out.format == Format::Json {
-        Style::Json
-    } else {
-        arguments.format
-    };
+    let style = if context.out.format == Format::Json { Style::Json } else { arguments.format };
     let text = written(style, &record.exports)?;
     context.out.bytes(text.as_bytes());
     Ok(Exit::Ok)
@@ -62,20 +58,14 @@ fn written(style: Style, exports: &BTreeMap<String, String>) -> Result<String, E
             .map_err(std::io::Error::other)
             .map_err(Error::io("write the variables"));
     }
-    exports
-        .iter()
-        .map(|(name, value)| line(style, name, value))
-        .collect()
+    exports.iter().map(|(name, value)| line(style, name, value)).collect()
 }
 
 fn line(style: Style, name: &str, value: &str) -> Result<String, Error> {
     Ok(match style {
         // Single quotes keep everything, newlines too; a single quote itself leaves and re-enters them.
         Style::Sh => format!("export {name}='{}'\n", value.replace('\'', r"'\''")),
-        Style::Fish => format!(
-            "set -gx {name} '{}'\n",
-            value.replace('\\', r"\\").replace('\'', r"\'")
-        ),
+        Style::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', r"\\").replace('\'', r"\'")),
         Style::Dotenv => dotenv(name, value),
         Style::Github if value.contains('\n') => {
             // A delimiter that is not in the value, as the workflow commands' documentation asks.
@@ -87,12 +77,8 @@ fn line(style: Style, name: &str, value: &str) -> Result<String, Error> {
         }
         Style::Nextest if value.contains('\n') => {
             return Err(Error::Failed {
-                what: format!(
-                    "{name} has several lines, which nextest's environment file cannot carry"
-                ),
-                hint: Some(
-                    "let the tests read it through `envctl run` or the session client".to_owned(),
-                ),
+                what: format!("{name} has several lines, which nextest's environment file cannot carry"),
+                hint: Some("let the tests read it through `envctl run` or the session client".to_owned()),
                 exit: Exit::Failed,
             });
         }
@@ -130,33 +116,17 @@ mod tests {
     #[test]
     fn a_shell_reads_back_every_value() {
         let script = format!("{}printf %s \"$V\"", line(Style::Sh, "V", NASTY).unwrap());
-        let output = std::process::Command::new("sh")
-            .arg("-c")
-            .arg(script)
-            .output()
-            .unwrap();
+        let output = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), NASTY);
     }
 
     #[test]
     fn the_other_formats_quote_by_their_own_rules() {
-        assert_eq!(
-            line(Style::Fish, "V", r"it's \").unwrap(),
-            "set -gx V 'it\\'s \\\\'\n"
-        );
-        assert_eq!(
-            line(Style::Dotenv, "V", "http://127.0.0.1:80/x").unwrap(),
-            "V=http://127.0.0.1:80/x\n"
-        );
+        assert_eq!(line(Style::Fish, "V", r"it's \").unwrap(), "set -gx V 'it\\'s \\\\'\n");
+        assert_eq!(line(Style::Dotenv, "V", "http://127.0.0.1:80/x").unwrap(), "V=http://127.0.0.1:80/x\n");
         assert_eq!(line(Style::Dotenv, "V", "a b#$c").unwrap(), "V='a b#$c'\n");
-        assert_eq!(
-            line(Style::Dotenv, "V", "it's\n$x").unwrap(),
-            "V=\"it's\\n\\$x\"\n"
-        );
-        assert_eq!(
-            line(Style::Github, "V", "a\nb").unwrap(),
-            "V<<ENVCTL_END\na\nb\nENVCTL_END\n"
-        );
+        assert_eq!(line(Style::Dotenv, "V", "it's\n$x").unwrap(), "V=\"it's\\n\\$x\"\n");
+        assert_eq!(line(Style::Github, "V", "a\nb").unwrap(), "V<<ENVCTL_END\na\nb\nENVCTL_END\n");
         assert_eq!(line(Style::Nextest, "V", "a b").unwrap(), "V=a b\n");
         assert!(line(Style::Nextest, "V", "a\nb").is_err());
     }

@@ -52,9 +52,7 @@ impl Exit {
     /// Under `run` and `exec`, a code below 124 would be taken for the command's own: envctl's failures become 125.
     pub fn of_wrapper(self) -> Self {
         match self {
-            Self::Usage | Self::NotReady | Self::NoCluster | Self::Key | Self::Leftovers => {
-                Self::Failed
-            }
+            Self::Usage | Self::NotReady | Self::NoCluster | Self::Key | Self::Leftovers => Self::Failed,
             other => other,
         }
     }
@@ -86,13 +84,7 @@ mod tests {
 
     #[test]
     fn a_wrapper_never_shows_its_own_failure_as_the_commands() {
-        for exit in [
-            Exit::Usage,
-            Exit::NotReady,
-            Exit::NoCluster,
-            Exit::Key,
-            Exit::Leftovers,
-        ] {
+        for exit in [Exit::Usage, Exit::NotReady, Exit::NoCluster, Exit::Key, Exit::Leftovers] {
             assert_eq!(exit.of_wrapper().code(), 125);
         }
         assert_eq!(Exit::Command(3).of_wrapper().code(), 3);
@@ -115,11 +107,7 @@ mod tests {
             Exit::Interrupted,
         ] {
             let line = format!("{:>5}  ", exit.code());
-            assert!(
-                HELP.lines().any(|text| text.starts_with(&line)),
-                "{} is not documented",
-                exit.code()
-            );
+            assert!(HELP.lines().any(|text| text.starts_with(&line)), "{} is not documented", exit.code());
         }
     }
 }

@@ -15,9 +15,5 @@ pub struct Arguments {}
 /// # Errors
 /// What it could not do.
 pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed {
-        what: "`envctl init` is not built yet".to_owned(),
-        hint: None,
-        exit: Exit::Failed,
-    })
+    Err(Error::Failed { what: "`envctl init` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
 }

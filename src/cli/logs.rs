@@ -18,12 +18,7 @@ pub struct Arguments {
     #[arg(short, long, env = "ENVCTL_FOLLOW", hide_env_values = true)]
     pub follow: bool,
     /// Only the last lines of each container
-    #[arg(
-        long,
-        env = "ENVCTL_TAIL",
-        hide_env_values = true,
-        value_name = "LINES"
-    )]
+    #[arg(long, env = "ENVCTL_TAIL", hide_env_values = true, value_name = "LINES")]
     pub tail: Option<i64>,
     /// Only what is younger
     #[arg(long, env = "ENVCTL_SINCE", hide_env_values = true, value_name = "DURATION", value_parser = duration)]
@@ -41,9 +36,5 @@ pub struct Arguments {
 /// # Errors
 /// What it could not do.
 pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed {
-        what: "`envctl logs` is not built yet".to_owned(),
-        hint: None,
-        exit: Exit::Failed,
-    })
+    Err(Error::Failed { what: "`envctl logs` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
 }

@@ -56,19 +56,13 @@ pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error>
                     created: record.created,
                 })
                 .collect();
-            context.out.document(&Document {
-                version: 1,
-                sessions,
-            })?;
+            context.out.document(&Document { version: 1, sessions })?;
         }
         Format::Name => live.iter().for_each(|record| context.out.data(&record.id)),
         Format::Text | Format::Objects if live.is_empty() => context.out.say("no sessions"),
         Format::Text | Format::Objects => {
             let rows: Vec<_> = live.iter().map(row).collect();
-            context.out.table(
-                &["ID", "ENVIRONMENT", "CLUSTER", "STATE", "AGE", "ROOT"],
-                &rows,
-            );
+            context.out.table(&["ID", "ENVIRONMENT", "CLUSTER", "STATE", "AGE", "ROOT"], &rows);
         }
     }
     Ok(Exit::Ok)
@@ -87,8 +81,6 @@ fn row(record: &Record) -> Vec<String> {
 
 /// How long ago a session was started.
 pub fn age(record: &Record) -> Duration {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_secs(record.created))
 }

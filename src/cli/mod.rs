@@ -61,13 +61,7 @@ pub struct FileFlag {
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
     /// The session's name (default: the environment's) or id
-    #[arg(
-        long,
-        global = true,
-        env = "ENVCTL_SESSION",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, global = true, env = "ENVCTL_SESSION", hide_env_values = true, value_name = "NAME")]
     pub session: Option<String>,
     /// Profiles to apply, in order
     #[arg(
@@ -80,22 +74,10 @@ pub struct Globals {
     )]
     pub profile: Vec<String>,
     /// A dotenv file for the variables of the environment file
-    #[arg(
-        long,
-        global = true,
-        env = "ENVCTL_ENV_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
+    #[arg(long, global = true, env = "ENVCTL_ENV_FILE", hide_env_values = true, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
     /// The kind of cluster, over the file's
-    #[arg(
-        long,
-        global = true,
-        env = "ENVCTL_CLUSTER",
-        hide_env_values = true,
-        value_name = "KIND"
-    )]
+    #[arg(long, global = true, env = "ENVCTL_CLUSTER", hide_env_values = true, value_name = "KIND")]
     pub cluster: Option<String>,
     /// How the result is printed
     #[arg(short, long, global = true, env = "ENVCTL_OUTPUT", hide_env_values = true, value_name = "FORMAT", value_enum, default_value_t = Format::Text, hide_default_value = true)]
@@ -153,12 +135,9 @@ impl Verb {
             Self::Env(arguments) => Some(&arguments.file),
             Self::Config(arguments) => Some(&arguments.file),
             Self::Validate(arguments) => Some(&arguments.file),
-            Self::Init(_)
-            | Self::Ls(_)
-            | Self::Logs(_)
-            | Self::Doctor(_)
-            | Self::Schema(_)
-            | Self::Completion(_) => None,
+            Self::Init(_) | Self::Ls(_) | Self::Logs(_) | Self::Doctor(_) | Self::Schema(_) | Self::Completion(_) => {
+                None
+            }
         }
     }
 
@@ -185,13 +164,8 @@ pub struct Context {
 
 impl Context {
     fn new(cli: &Cli) -> Result<Self, Error> {
-        let working_directory =
-            std::env::current_dir().map_err(project::ProjectError::NoWorkingDirectory)?;
-        let file = cli
-            .verb
-            .file()
-            .and_then(|flag| flag.file.clone())
-            .or_else(|| cli.file.file.clone());
+        let working_directory = std::env::current_dir().map_err(project::ProjectError::NoWorkingDirectory)?;
+        let file = cli.verb.file().and_then(|flag| flag.file.clone()).or_else(|| cli.file.file.clone());
         let file = file.or_else(|| variable("ENVCTL_FILE").map(PathBuf::from));
         Ok(Self {
             out: Output::new(cli.globals.output),
@@ -207,11 +181,7 @@ impl Context {
     /// # Errors
     /// When there is none, or several and none was named.
     pub fn env_file(&self) -> Result<PathBuf, Error> {
-        Ok(project::find_file(
-            &self.root,
-            &self.working_directory,
-            self.file.as_deref(),
-        )?)
+        Ok(project::find_file(&self.root, &self.working_directory, self.file.as_deref())?)
     }
 
     /// Where sessions are kept.
@@ -228,19 +198,8 @@ impl Context {
     /// When there is none or several.
     pub fn session(&self) -> Result<(StateDirectory, Record), Error> {
         let state = self.state()?;
-        let named = self
-            .globals
-            .session
-            .as_deref()
-            .filter(|name| !name.is_empty());
-        let record = lookup::find(
-            &state,
-            &Query {
-                named,
-                environment: None,
-                start: &self.working_directory,
-            },
-        )?;
+        let named = self.globals.session.as_deref().filter(|name| !name.is_empty());
+        let record = lookup::find(&state, &Query { named, environment: None, start: &self.working_directory })?;
         Ok((state, record))
     }
 }
@@ -257,19 +216,12 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::command()
-        .try_get_matches()
-        .and_then(|matches| Cli::from_arg_matches(&matches))
-    {
+    let cli = match Cli::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // clap knows which of the two streams its message belongs to, and its colours.
             let _gone = error.print();
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Ok
-            };
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
             return ExitCode::from(exit.code());
         }
     };
@@ -279,11 +231,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit,
         Err(error) => {
             fallback.error(&error);
-            if wraps {
-                error.exit().of_wrapper()
-            } else {
-                error.exit()
-            }
+            if wraps { error.exit().of_wrapper() } else { error.exit() }
         }
     };
     ExitCode::from(exit.code())
@@ -291,10 +239,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb, context: &mut Context) -> Result<Exit, Error> {
     if context.globals.output == Format::Objects && !matches!(verb, Verb::Config(_)) {
-        return Err(Error::Usage {
-            what: "`-o objects` is for `envctl config`".to_owned(),
-            hint: None,
-        });
+        return Err(Error::Usage { what: "`-o objects` is for `envctl config`".to_owned(), hint: None });
     }
     match verb {
         Verb::Init(arguments) => init::run(&arguments, context),

@@ -41,12 +41,7 @@ impl Output {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self {
-            format,
-            colour_out: wanted && out && !dumb,
-            colour_err: wanted && err && !dumb,
-            live: err && !dumb,
-        }
+        Self { format, colour_out: wanted && out && !dumb, colour_err: wanted && err && !dumb, live: err && !dumb }
     }
 
     /// Whether stderr can be redrawn.
@@ -71,9 +66,7 @@ impl Output {
     /// When it cannot be serialized.
     pub fn document<T: serde::Serialize>(&mut self, document: &T) -> Result<(), Error> {
         let text = match self.format {
-            Format::Yaml => {
-                serde_yaml::to_string(document).map_err(|error| io::Error::other(error.to_string()))
-            }
+            Format::Yaml => serde_yaml::to_string(document).map_err(|error| io::Error::other(error.to_string())),
             Format::Json | Format::Text | Format::Name | Format::Objects => {
                 serde_json::to_string_pretty(document).map_err(io::Error::other)
             }
@@ -91,9 +84,7 @@ impl Output {
     /// Writes text to stderr as it is. A stderr that is gone is no reason to fail.
     pub fn raw_err(&mut self, text: &str) {
         let mut stderr = io::stderr().lock();
-        let _gone = stderr
-            .write_all(text.as_bytes())
-            .and_then(|()| stderr.flush());
+        let _gone = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
     }
 
     /// Writes bytes to stderr as they are.
@@ -104,19 +95,13 @@ impl Output {
 
     /// A `hint:` line.
     pub fn hint(&mut self, hint: &str) {
-        let label = self
-            .err_style(Style::new().cyan().bold())
-            .apply_to("hint:")
-            .to_string();
+        let label = self.err_style(Style::new().cyan().bold()).apply_to("hint:").to_string();
         self.say(format!("{label} {hint}"));
     }
 
     /// A `warning:` line.
     pub fn warn(&mut self, what: &str) {
-        let label = self
-            .err_style(Style::new().yellow().bold())
-            .apply_to("warning:")
-            .to_string();
+        let label = self.err_style(Style::new().yellow().bold()).apply_to("warning:").to_string();
         self.say(format!("{label} {what}"));
     }
 
@@ -126,10 +111,7 @@ impl Output {
             self.say(text);
             return;
         }
-        let label = self
-            .err_style(Style::new().red().bold())
-            .apply_to("error:")
-            .to_string();
+        let label = self.err_style(Style::new().red().bold()).apply_to("error:").to_string();
         self.say(format!("{label} {error}"));
         if let Some(hint) = error.hint() {
             self.hint(&hint);
@@ -171,25 +153,15 @@ pub fn aligned(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         text.trim_end().to_owned()
     };
     std::iter::once(line(&mut headings.iter().copied()))
-        .chain(
-            rows.iter()
-                .map(|row| line(&mut row.iter().map(String::as_str))),
-        )
+        .chain(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))))
         .collect()
 }
 
 fn quiet_if_closed(written: io::Result<()>) {
     if let Err(error) = written {
-        let exit = if error.kind() == io::ErrorKind::BrokenPipe {
-            Exit::Ok
-        } else {
-            Exit::Failed
-        };
+        let exit = if error.kind() == io::ErrorKind::BrokenPipe { Exit::Ok } else { Exit::Failed };
         if exit == Exit::Failed {
-            let _gone = writeln!(
-                io::stderr(),
-                "error: cannot write to standard output: {error}"
-            );
+            let _gone = writeln!(io::stderr(), "error: cannot write to standard output: {error}");
         }
         std::process::exit(i32::from(exit.code()));
     }
@@ -201,13 +173,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_without_trailing_blanks() {
-        let rows = vec![
-            vec!["api".into(), "ready".into()],
-            vec!["database".into(), "-".into()],
-        ];
-        assert_eq!(
-            aligned(&["NAME", "STATE"], &rows),
-            ["NAME       STATE", "api        ready", "database   -"]
-        );
+        let rows = vec![vec!["api".into(), "ready".into()], vec!["database".into(), "-".into()]];
+        assert_eq!(aligned(&["NAME", "STATE"], &rows), ["NAME       STATE", "api        ready", "database   -"]);
     }
 }

@@ -22,9 +22,5 @@ pub struct Arguments {
 /// # Errors
 /// What it could not do.
 pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed {
-        what: "`envctl restart` is not built yet".to_owned(),
-        hint: None,
-        exit: Exit::Failed,
-    })
+    Err(Error::Failed { what: "`envctl restart` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
 }

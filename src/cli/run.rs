@@ -31,23 +31,9 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let (state, record) = context.session()?;
     touch(&state, &record.id);
     let Some((program, rest)) = arguments.command.split_first() else {
-        return Err(Error::Usage {
-            what: "no command given".to_owned(),
-            hint: None,
-        });
+        return Err(Error::Usage { what: "no command given".to_owned(), hint: None });
     };
-    let source = Command::new(program)
-        .args(rest)
-        .envs(&record.exports)
-        .exec();
-    let exit = if source.kind() == std::io::ErrorKind::NotFound {
-        Exit::NotFound
-    } else {
-        Exit::NotExecutable
-    };
-    Err(Error::Failed {
-        what: format!("cannot run {}: {source}", program.display()),
-        hint: None,
-        exit,
-    })
+    let source = Command::new(program).args(rest).envs(&record.exports).exec();
+    let exit = if source.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::NotExecutable };
+    Err(Error::Failed { what: format!("cannot run {}: {source}", program.display()), hint: None, exit })
 }

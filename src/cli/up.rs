@@ -18,13 +18,7 @@ pub struct Arguments {
     #[arg(long, env = "ENVCTL_WAIT_TIMEOUT", hide_env_values = true, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub wait_timeout: Duration,
     /// Return at once; the agent goes on
-    #[arg(
-        short,
-        long,
-        env = "ENVCTL_DETACH",
-        hide_env_values = true,
-        conflicts_with = "attach"
-    )]
+    #[arg(short, long, env = "ENVCTL_DETACH", hide_env_values = true, conflicts_with = "attach")]
     pub detach: bool,
     /// Stay and stream the services' logs; Ctrl-C takes the session down
     #[arg(long, env = "ENVCTL_ATTACH", hide_env_values = true)]
@@ -42,9 +36,5 @@ pub struct Arguments {
 /// # Errors
 /// What it could not do.
 pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed {
-        what: "`envctl up` is not built yet".to_owned(),
-        hint: None,
-        exit: Exit::Failed,
-    })
+    Err(Error::Failed { what: "`envctl up` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
 }

@@ -24,9 +24,7 @@ pub struct Session {
 /// # Errors
 /// When there is none, or several; the message lists them.
 pub fn find() -> Result<Session, SessionError> {
-    let named = std::env::var("ENVCTL_SESSION")
-        .ok()
-        .filter(|name| !name.is_empty());
+    let named = std::env::var("ENVCTL_SESSION").ok().filter(|name| !name.is_empty());
     find_named(named.as_deref())
 }
 
@@ -37,14 +35,7 @@ pub fn find() -> Result<Session, SessionError> {
 pub fn find_named(named: Option<&str>) -> Result<Session, SessionError> {
     let state = StateDirectory::from_env()?;
     let start = std::env::current_dir().map_err(SessionError::io("tell", "."))?;
-    let record = lookup::find(
-        &state,
-        &Query {
-            named,
-            environment: None,
-            start: &start,
-        },
-    )?;
+    let record = lookup::find(&state, &Query { named, environment: None, start: &start })?;
     touch(&state, &record.id);
     Ok(Session { record })
 }

@@ -23,9 +23,7 @@ pub enum SessionError {
         live: Vec<String>,
     },
     /// Neither `ENVCTL_STATE_DIR`, `XDG_STATE_HOME` nor `HOME` says where sessions are kept.
-    #[error(
-        "there is no place to keep sessions: none of ENVCTL_STATE_DIR, XDG_STATE_HOME and HOME is set"
-    )]
+    #[error("there is no place to keep sessions: none of ENVCTL_STATE_DIR, XDG_STATE_HOME and HOME is set")]
     NoStateDirectory,
     /// A file of the session could not be read or written.
     #[error("cannot {what} {}: {source}", .path.display())]
@@ -57,10 +55,7 @@ pub enum SessionError {
 
 impl SessionError {
     /// For `map_err`: an I/O error with what was being done to which file.
-    pub(crate) fn io(
-        what: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { what, path, source }
     }
@@ -68,23 +63,14 @@ impl SessionError {
     /// What to do about it, one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotFound { live, .. } if live.is_empty() => {
-                Some("start one with `envctl up`".to_owned())
-            }
-            Self::NotFound { .. } => {
-                Some("start one with `envctl up`, or name one with --session".to_owned())
-            }
-            Self::Ambiguous { .. } => {
-                Some("name one with --session, or set ENVCTL_SESSION".to_owned())
-            }
-            Self::NoStateDirectory => {
-                Some("set ENVCTL_STATE_DIR to a directory that you can write".to_owned())
-            }
+            Self::NotFound { live, .. } if live.is_empty() => Some("start one with `envctl up`".to_owned()),
+            Self::NotFound { .. } => Some("start one with `envctl up`, or name one with --session".to_owned()),
+            Self::Ambiguous { .. } => Some("name one with --session, or set ENVCTL_SESSION".to_owned()),
+            Self::NoStateDirectory => Some("set ENVCTL_STATE_DIR to a directory that you can write".to_owned()),
             Self::Io { source, .. } => io_hint(source),
-            Self::Version { .. } => Some(
-                "use the envctl that started the session, or end it with that one's `down`"
-                    .to_owned(),
-            ),
+            Self::Version { .. } => {
+                Some("use the envctl that started the session, or end it with that one's `down`".to_owned())
+            }
             Self::Record { .. } => None,
         }
     }

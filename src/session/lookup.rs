@@ -39,17 +39,10 @@ pub fn find(state: &StateDirectory, query: &Query<'_>) -> Result<Record, Session
     {
         return Ok(record.clone());
     }
-    let of_environment = |record: &&Record| {
-        query
-            .environment
-            .is_none_or(|name| record.environment == name)
-    };
+    let of_environment = |record: &&Record| query.environment.is_none_or(|name| record.environment == name);
     if query.named.is_none()
         && let Some(current) = read_current(query.start)
-        && let Some(record) = live
-            .iter()
-            .filter(of_environment)
-            .find(|record| record.id == current.id)
+        && let Some(record) = live.iter().filter(of_environment).find(|record| record.id == current.id)
     {
         return Ok(record.clone());
     }
@@ -60,43 +53,26 @@ pub fn find(state: &StateDirectory, query: &Query<'_>) -> Result<Record, Session
         .filter(|record| query.named.is_none_or(|name| record.session == name))
         .collect();
     let wanted = || {
-        let mut text = query
-            .named
-            .map_or_else(String::new, |name| format!("named \"{name}\" "));
+        let mut text = query.named.map_or_else(String::new, |name| format!("named \"{name}\" "));
         if let Some(environment) = query.environment {
             text.push_str(&format!("of \"{environment}\" "));
         }
         text.push_str(&format!(
             "{} for {}",
-            if candidates.len() > 1 {
-                "are running"
-            } else {
-                "is running"
-            },
+            if candidates.len() > 1 { "are running" } else { "is running" },
             root.display()
         ));
         text
     };
     match candidates.as_slice() {
         [only] => Ok((*only).clone()),
-        [] => Err(SessionError::NotFound {
-            wanted: wanted(),
-            live: live.iter().map(line).collect(),
-        }),
-        several => Err(SessionError::Ambiguous {
-            wanted: wanted(),
-            live: several.iter().copied().map(line).collect(),
-        }),
+        [] => Err(SessionError::NotFound { wanted: wanted(), live: live.iter().map(line).collect() }),
+        several => Err(SessionError::Ambiguous { wanted: wanted(), live: several.iter().copied().map(line).collect() }),
     }
 }
 
 fn line(record: &Record) -> String {
-    format!(
-        "{}  ({}, {})",
-        record.id,
-        record.phase,
-        record.root.display()
-    )
+    format!("{}  ({}, {})", record.id, record.phase, record.root.display())
 }
 
 /// `.envctl/current`: the session that was last brought up in a project.
@@ -114,12 +90,8 @@ fn current_path(root: &Path) -> PathBuf {
 
 /// The nearest `.envctl/current` upwards. One that cannot be read counts as none: it is only a shortcut.
 pub fn read_current(start: &Path) -> Option<Current> {
-    let text = start
-        .ancestors()
-        .find_map(|directory| fs::read(current_path(directory)).ok())?;
-    serde_json::from_slice(&text)
-        .ok()
-        .filter(|current: &Current| current.version == VERSION)
+    let text = start.ancestors().find_map(|directory| fs::read(current_path(directory)).ok())?;
+    serde_json::from_slice(&text).ok().filter(|current: &Current| current.version == VERSION)
 }
 
 /// Says that `id` is the session meant in this project. The directory ignores itself in git.
@@ -131,14 +103,8 @@ pub fn write_current(root: &Path, id: &str) -> Result<(), SessionError> {
     fs::create_dir_all(&directory).map_err(SessionError::io("create", &directory))?;
     write_private(&directory.join(".gitignore"), b"*\n")?;
     let path = current_path(root);
-    let text = serde_json::to_vec(&Current {
-        version: VERSION,
-        id: id.to_owned(),
-    })
-    .map_err(|source| SessionError::Record {
-        path: path.clone(),
-        source,
-    })?;
+    let text = serde_json::to_vec(&Current { version: VERSION, id: id.to_owned() })
+        .map_err(|source| SessionError::Record { path: path.clone(), source })?;
     write_private(&path, &text)
 }
 
@@ -147,9 +113,8 @@ pub fn clear_current(root: &Path, id: &str) {
     if read_current(root).is_some_and(|current| current.id == id) {
         let _already_gone = fs::remove_file(current_path(root));
         let directory = root.join(".envctl");
-        let only_ignores = fs::read_dir(&directory).is_ok_and(|mut entries| {
-            entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == ".gitignore"))
-        });
+        let only_ignores = fs::read_dir(&directory)
+            .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == ".gitignore")));
         if only_ignores {
             let _already_gone = fs::remove_dir_all(&directory);
         }

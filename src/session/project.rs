@@ -34,18 +34,11 @@ impl ProjectError {
     /// What to do about it, one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoFile { .. } => {
-                Some("write one with `envctl init`, or name one with --file".to_owned())
-            }
+            Self::NoFile { .. } => Some("write one with `envctl init`, or name one with --file".to_owned()),
             Self::SeveralFiles { found } => {
-                let name = found
-                    .first()
-                    .and_then(|path| path.file_stem())
-                    .map(|stem| stem.to_string_lossy().into_owned());
-                Some(format!(
-                    "name one with --file, for example `--file {}`",
-                    name.unwrap_or_default()
-                ))
+                let name =
+                    found.first().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
+                Some(format!("name one with --file, for example `--file {}`", name.unwrap_or_default()))
             }
             Self::NoSuchFile { .. } | Self::NoWorkingDirectory(_) => None,
         }
@@ -53,11 +46,7 @@ impl ProjectError {
 }
 
 fn listed(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|path| format!("  {}", path.display()))
-        .collect::<Vec<_>>()
-        .join("\n")
+    paths.iter().map(|path| format!("  {}", path.display())).collect::<Vec<_>>().join("\n")
 }
 
 /// The project's root: the nearest directory upwards from `start` with `envs/`, `envctl.yaml` or `.git`;
@@ -79,25 +68,15 @@ pub fn find_root(start: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When there is none, or several and none was named.
-pub fn find_file(
-    root: &Path,
-    working_directory: &Path,
-    named: Option<&Path>,
-) -> Result<PathBuf, ProjectError> {
+pub fn find_file(root: &Path, working_directory: &Path, named: Option<&Path>) -> Result<PathBuf, ProjectError> {
     if let Some(named) = named {
         let mut looked = vec![working_directory.join(named)];
         if named.components().count() == 1 && named.extension().is_none() {
-            looked.extend(
-                ["yaml", "yml"]
-                    .map(|extension| root.join("envs").join(named).with_extension(extension)),
-            );
+            looked.extend(["yaml", "yml"].map(|extension| root.join("envs").join(named).with_extension(extension)));
         }
         return match looked.iter().find(|path| path.is_file()) {
             Some(path) => Ok(path.clone()),
-            None => Err(ProjectError::NoSuchFile {
-                named: named.display().to_string(),
-                looked,
-            }),
+            None => Err(ProjectError::NoSuchFile { named: named.display().to_string(), looked }),
         };
     }
     let single = root.join("envctl.yaml");
@@ -109,16 +88,12 @@ pub fn find_file(
         .flatten()
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml" || extension == "yml")
-                && path.is_file()
+            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && path.is_file()
         })
         .collect();
     found.sort();
     match found.len() {
-        0 => Err(ProjectError::NoFile {
-            looked: vec![single, root.join("envs").join("*.yaml")],
-        }),
+        0 => Err(ProjectError::NoFile { looked: vec![single, root.join("envs").join("*.yaml")] }),
         1 => Ok(found.remove(0)),
         _ => Err(ProjectError::SeveralFiles { found }),
     }

@@ -84,16 +84,10 @@ impl Record {
             version: u32,
         }
         let text = fs::read(path).map_err(SessionError::io("read", path))?;
-        let broken = |source| SessionError::Record {
-            path: path.to_owned(),
-            source,
-        };
+        let broken = |source| SessionError::Record { path: path.to_owned(), source };
         let Peek { version } = serde_json::from_slice(&text).map_err(broken)?;
         if version != VERSION {
-            return Err(SessionError::Version {
-                path: path.to_owned(),
-                found: version,
-            });
+            return Err(SessionError::Version { path: path.to_owned(), found: version });
         }
         serde_json::from_slice(&text).map_err(broken)
     }
@@ -103,10 +97,8 @@ impl Record {
     /// # Errors
     /// When the file system refuses.
     pub fn write(&self, path: &Path) -> Result<(), SessionError> {
-        let mut text = serde_json::to_vec_pretty(self).map_err(|source| SessionError::Record {
-            path: path.to_owned(),
-            source,
-        })?;
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|source| SessionError::Record { path: path.to_owned(), source })?;
         text.push(b'\n');
         write_private(path, &text)
     }

@@ -25,11 +25,7 @@ impl StateDirectory {
     /// # Errors
     /// When no variable says where.
     pub fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, SessionError> {
-        let get = |name| {
-            get(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let get = |name| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let path = match (get("ENVCTL_STATE_DIR"), get("XDG_STATE_HOME"), get("HOME")) {
             (Some(own), ..) => own,
             // The specification: a relative path in XDG_STATE_HOME is to be ignored.
@@ -66,9 +62,8 @@ impl StateDirectory {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(SessionError::io("read", sessions)(error)),
         };
-        let mut found: Vec<_> = entries
-            .filter_map(|entry| entry.ok().map(|entry| SessionDirectory(entry.path())))
-            .collect();
+        let mut found: Vec<_> =
+            entries.filter_map(|entry| entry.ok().map(|entry| SessionDirectory(entry.path()))).collect();
         found.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(found)
     }
@@ -124,8 +119,7 @@ impl SessionDirectory {
 
     /// Whether an agent holds the lock. Asked with a shared lock, so that two who ask do not see each other.
     pub fn is_live(&self) -> bool {
-        File::open(self.lock())
-            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        File::open(self.lock()).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Its record.
@@ -143,10 +137,7 @@ mod tests {
 
     fn by(variables: &[(&str, &str)]) -> Result<PathBuf, SessionError> {
         StateDirectory::from_variables(|name| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| OsString::from(value))
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         })
         .map(|state| state.0)
     }
@@ -154,26 +145,12 @@ mod tests {
     #[test]
     fn the_state_directory_follows_the_variables_in_order() {
         assert_eq!(
-            by(&[
-                ("HOME", "/h"),
-                ("XDG_STATE_HOME", "/x"),
-                ("ENVCTL_STATE_DIR", "/e")
-            ])
-            .unwrap(),
+            by(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x"), ("ENVCTL_STATE_DIR", "/e")]).unwrap(),
             Path::new("/e")
         );
-        assert_eq!(
-            by(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")]).unwrap(),
-            Path::new("/x/envctl")
-        );
-        assert_eq!(
-            by(&[("HOME", "/h"), ("XDG_STATE_HOME", "relative")]).unwrap(),
-            Path::new("/h/.local/state/envctl")
-        );
-        assert_eq!(
-            by(&[("HOME", "/h"), ("ENVCTL_STATE_DIR", "")]).unwrap(),
-            Path::new("/h/.local/state/envctl")
-        );
+        assert_eq!(by(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")]).unwrap(), Path::new("/x/envctl"));
+        assert_eq!(by(&[("HOME", "/h"), ("XDG_STATE_HOME", "relative")]).unwrap(), Path::new("/h/.local/state/envctl"));
+        assert_eq!(by(&[("HOME", "/h"), ("ENVCTL_STATE_DIR", "")]).unwrap(), Path::new("/h/.local/state/envctl"));
         assert!(matches!(by(&[]), Err(SessionError::NoStateDirectory)));
     }
 }
