@@ -41,6 +41,18 @@ pub trait Provider: Send + Sync + 'static {
     async fn lost(&self) -> ClusterError;
 }
 
+/// The provider of a plan's kind of cluster.
+///
+/// # Errors
+/// When this version does not have that kind.
+pub fn provider(plan: &plan::Plan, session: &str) -> Result<std::sync::Arc<dyn Provider>, ClusterError> {
+    let _ = session;
+    Err(ClusterError::Unsupported {
+        what: format!("cluster {:?} is being built", plan.cluster),
+        cure: "wait for it".to_owned(),
+    })
+}
+
 /// How to reach a cluster.
 #[derive(Debug, Clone)]
 pub struct Access {

@@ -23,6 +23,12 @@ pub mod state;
 
 #[cfg(feature = "cli")]
 pub mod agent;
+#[cfg(feature = "cli")]
+pub mod identity;
+#[cfg(feature = "cli")]
+pub mod launch;
+#[cfg(feature = "cli")]
+pub mod protocol;
 
 pub use client::{Session, find, find_named, touch};
 pub use error::{SessionError, io_hint};

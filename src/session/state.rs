@@ -36,6 +36,11 @@ impl StateDirectory {
         Ok(Self(std::path::absolute(&path).unwrap_or(path)))
     }
 
+    /// At a known path.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// The path of it.
     pub fn path(&self) -> &Path {
         &self.0
@@ -76,6 +81,8 @@ impl StateDirectory {
         Ok(self
             .all()?
             .into_iter()
+            // One that is just being made has no name yet.
+            .filter(|directory| !directory.0.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")))
             .filter(|directory| directory.is_live())
             .filter_map(|directory| directory.record().ok())
             .collect())
@@ -87,6 +94,11 @@ impl StateDirectory {
 pub struct SessionDirectory(pub(super) PathBuf);
 
 impl SessionDirectory {
+    /// At a known path.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// The path of it.
     pub fn path(&self) -> &Path {
         &self.0

@@ -85,7 +85,10 @@ pub fn resource(
         (Some(name), _) if !name.is_empty() => {
             let spec = pod.spec.as_ref();
             spec.and_then(|spec| {
-                spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| &container.name == name)
+                spec.containers
+                    .iter()
+                    .chain(spec.init_containers.iter().flatten())
+                    .find(|container| &container.name == name)
             })
             .ok_or_else(|| DownwardError::NoSuchContainer(name.clone()))?
         }
@@ -112,7 +115,8 @@ pub fn resource(
             _ => return Err(DownwardError::UnsupportedResource(other.to_owned())),
         },
     };
-    let divisor = selector.divisor.as_ref().and_then(|divisor| Milli::parse(&divisor.0)).filter(|divisor| divisor.0 > 0);
+    let divisor =
+        selector.divisor.as_ref().and_then(|divisor| Milli::parse(&divisor.0)).filter(|divisor| divisor.0 > 0);
     Ok(value.divided_by(divisor.unwrap_or(Milli(1_000))).to_string())
 }
 

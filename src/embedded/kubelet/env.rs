@@ -103,7 +103,8 @@ pub fn container_environment(
     facts: &Facts,
 ) -> Result<Vec<(String, String)>, EnvError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let by_service: HashMap<&str, &str> = services.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let by_service: HashMap<&str, &str> =
+        services.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let mut variables = Variables::default();
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
@@ -194,7 +195,8 @@ pub fn process_environment(image: &Image, hostname: &str, container: Vec<(String
         variables.set(name, value);
     }
     if !image.path.is_empty() {
-        let mut path = image.path.iter().map(|entry| entry.to_string_lossy().into_owned()).collect::<Vec<_>>().join(":");
+        let mut path =
+            image.path.iter().map(|entry| entry.to_string_lossy().into_owned()).collect::<Vec<_>>().join(":");
         if let Some(rest) = variables.get("PATH").filter(|rest| !rest.is_empty()) {
             path.push(':');
             path.push_str(rest);
@@ -302,18 +304,18 @@ mod tests {
         let services = [("TEST_HOST".to_owned(), "1.2.3.3".to_owned()), ("OTHER".to_owned(), "x".to_owned())];
         let env = build(
             json!({"name": "c",
-                "envFrom": [{"configMapRef": {"name": "map"}}, {"prefix": "p_", "secretRef": {"name": "secret"}},
-                            {"configMapRef": {"name": "gone", "optional": true}}],
-                "env": [
-                    {"name": "DUPE", "value": "ENV_VAR"},
-                    {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-                    {"name": "REF", "value": "host:$(TEST_HOST) $(p_KEY) $(LATER) $$(DUPE)"},
-                    {"name": "LATER", "value": "l"},
-                    {"name": "SEC", "valueFrom": {"secretKeyRef": {"name": "secret", "key": "KEY"}}},
-                    {"name": "OPT", "valueFrom": {"configMapKeyRef": {"name": "map", "key": "no", "optional": true}}},
-                    {"name": "EMPTY"},
-                    {"name": "TEST_HOST", "value": "mine"}
-                ]}),
+            "envFrom": [{"configMapRef": {"name": "map"}}, {"prefix": "p_", "secretRef": {"name": "secret"}},
+                        {"configMapRef": {"name": "gone", "optional": true}}],
+            "env": [
+                {"name": "DUPE", "value": "ENV_VAR"},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "REF", "value": "host:$(TEST_HOST) $(p_KEY) $(LATER) $$(DUPE)"},
+                {"name": "LATER", "value": "l"},
+                {"name": "SEC", "valueFrom": {"secretKeyRef": {"name": "secret", "key": "KEY"}}},
+                {"name": "OPT", "valueFrom": {"configMapKeyRef": {"name": "map", "key": "no", "optional": true}}},
+                {"name": "EMPTY"},
+                {"name": "TEST_HOST", "value": "mine"}
+            ]}),
             &services,
         )
         .unwrap();
@@ -357,8 +359,12 @@ mod tests {
         };
         let services = [
             service("foo-bar", "1.2.3.4", json!([{"port": 8080, "protocol": "TCP"}])),
-            service("abc-123", "5.6.7.8", json!([
-                {"name": "u-d-p", "port": 8081, "protocol": "UDP"}, {"name": "t-c-p", "port": 8081, "protocol": "TCP"}])),
+            service(
+                "abc-123",
+                "5.6.7.8",
+                json!([
+                {"name": "u-d-p", "port": 8081, "protocol": "UDP"}, {"name": "t-c-p", "port": 8081, "protocol": "TCP"}]),
+            ),
             service("svrc-clusterip-none", "None", json!([{"port": 8082}])),
         ];
         let env: HashMap<String, String> = service_variables(&services, "ns", true).into_iter().collect();
@@ -393,17 +399,20 @@ mod tests {
             (json!(null), json!(["$(A)"]), vec!["/ep", "1"]),
             (json!(["run"]), json!(["x$(A)", "$(B)"]), vec!["run", "x1", "$(B)"]),
         ] {
-            let container: Container = serde_json::from_value(json!({"name": "c", "command": command, "args": args})).unwrap();
+            let container: Container =
+                serde_json::from_value(json!({"name": "c", "command": command, "args": args})).unwrap();
             assert_eq!(argv(&container, &image, &env), expected);
         }
     }
 
     #[test]
     fn image_path_comes_first() {
-        let image = Image { path: vec!["/a".into(), "/b".into()], env: vec![("X".into(), "i".into())], ..Image::default() };
-        let env: HashMap<_, _> = process_environment(&image, "h", vec![("X".into(), "c".into()), ("PATH".into(), "/p".into())])
-            .into_iter()
-            .collect();
+        let image =
+            Image { path: vec!["/a".into(), "/b".into()], env: vec![("X".into(), "i".into())], ..Image::default() };
+        let env: HashMap<_, _> =
+            process_environment(&image, "h", vec![("X".into(), "c".into()), ("PATH".into(), "/p".into())])
+                .into_iter()
+                .collect();
         assert_eq!(env["PATH"], "/a:/b:/p");
         assert_eq!(env["X"], "c");
         assert_eq!(env["HOSTNAME"], "h");

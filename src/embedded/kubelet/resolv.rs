@@ -95,9 +95,13 @@ mod tests {
 
     #[test]
     fn policies() {
-        let cluster = "search ns.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
+        let cluster =
+            "search ns.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
         assert_eq!(conf(json!({"containers": []})), cluster);
-        assert_eq!(conf(json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})), cluster);
+        assert_eq!(
+            conf(json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})),
+            cluster
+        );
         assert_eq!(conf(json!({"containers": [], "dnsPolicy": "Default"})), "nameserver 10.96.0.10\n");
         assert_eq!(
             conf(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
@@ -113,7 +117,9 @@ mod tests {
     #[test]
     fn hostnames() {
         let named = |name: &str, hostname_given: Value| {
-            let pod = serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"containers": [], "hostname": hostname_given}}));
+            let pod = serde_json::from_value(
+                json!({"metadata": {"name": name}, "spec": {"containers": [], "hostname": hostname_given}}),
+            );
             hostname(&pod.unwrap())
         };
         assert_eq!(named("web-0", json!(null)), "web-0");

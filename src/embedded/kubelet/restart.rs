@@ -148,7 +148,9 @@ mod tests {
         let finished = now + Duration::from_secs(601);
         assert_eq!(backoff.judge(finished, finished), Verdict::Now, "forgotten after ten minutes");
         backoff.next(finished, finished);
-        assert!(matches!(backoff.judge(finished + second, finished + second), Verdict::Wait { delay, .. } if delay == INITIAL));
+        assert!(
+            matches!(backoff.judge(finished + second, finished + second), Verdict::Wait { delay, .. } if delay == INITIAL)
+        );
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, now: Time) -> P
     let mut conditions = Vec::new();
     let mut push = |kind: &str, judged: Judged| {
         let status = if judged.0.is_ok() { "True" } else { "False" };
-        let kept = old.conditions.iter().flatten().find(|condition| condition.type_ == kind && condition.status == status);
+        let kept =
+            old.conditions.iter().flatten().find(|condition| condition.type_ == kind && condition.status == status);
         let (reason, message) = match judged.0 {
             Ok(reason) => (reason, None),
             Err((reason, message)) => (reason, message),
@@ -70,7 +71,9 @@ pub fn generate(pod: &Pod, old: &PodStatus, observed: &Observed, now: Time) -> P
             status: status.to_owned(),
             reason: reason.map(str::to_owned),
             message,
-            last_transition_time: Some(kept.and_then(|kept| kept.last_transition_time.clone()).unwrap_or_else(|| now.clone())),
+            last_transition_time: Some(
+                kept.and_then(|kept| kept.last_transition_time.clone()).unwrap_or_else(|| now.clone()),
+            ),
             observed_generation: generation,
             last_probe_time: None,
         });
@@ -150,7 +153,11 @@ fn ready(spec: &PodSpec, conditions: &[PodCondition], containers_ready: Judged) 
             Some(_) => {}
         }
     }
-    if words.is_empty() { Judged(Ok(None)) } else { Judged(Err((Some("ReadinessGatesNotReady"), Some(words.join(", "))))) }
+    if words.is_empty() {
+        Judged(Ok(None))
+    } else {
+        Judged(Err((Some("ReadinessGatesNotReady"), Some(words.join(", ")))))
+    }
 }
 
 fn initialized(spec: &PodSpec, statuses: &[&ContainerStatus], phase: &str, old: &PodStatus) -> Judged {
@@ -166,8 +173,10 @@ fn initialized(spec: &PodSpec, statuses: &[&ContainerStatus], phase: &str, old: 
     if phase == "Succeeded" && unknown.is_empty() {
         return Judged(Ok(Some("PodCompleted")));
     }
-    let regular_started = spec.containers.iter().filter_map(|container| find(statuses, &container.name)).any(has_started);
-    let was = old.conditions.iter().flatten().any(|condition| condition.type_ == "Initialized" && condition.status == "True");
+    let regular_started =
+        spec.containers.iter().filter_map(|container| find(statuses, &container.name)).any(has_started);
+    let was =
+        old.conditions.iter().flatten().any(|condition| condition.type_ == "Initialized" && condition.status == "True");
     if regular_started || was {
         return Judged(Ok(None));
     }
@@ -178,7 +187,11 @@ fn initialized(spec: &PodSpec, statuses: &[&ContainerStatus], phase: &str, old: 
     if !incomplete.is_empty() {
         words.push(format!("containers with incomplete status: {}", go_list(&incomplete)));
     }
-    if words.is_empty() { Judged(Ok(None)) } else { Judged(Err((Some("ContainersNotInitialized"), Some(words.join(", "))))) }
+    if words.is_empty() {
+        Judged(Ok(None))
+    } else {
+        Judged(Err((Some("ContainersNotInitialized"), Some(words.join(", ")))))
+    }
 }
 
 /// `HasAnyRegularContainerStarted`: it runs or has run.

@@ -30,8 +30,12 @@ pub struct Settings {
 impl Settings {
     /// Reads a probe.
     pub fn of(probe: &Probe) -> Self {
-        let seconds = |value: Option<i32>, default: u64| Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default));
-        let count = |value: Option<i32>, default: u32| value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default);
+        let seconds = |value: Option<i32>, default: u64| {
+            Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default))
+        };
+        let count = |value: Option<i32>, default: u32| {
+            value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
+        };
         Self {
             initial_delay: seconds(probe.initial_delay_seconds, 0),
             period: seconds(probe.period_seconds.filter(|value| *value > 0), 10),

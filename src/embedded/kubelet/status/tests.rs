@@ -4,10 +4,19 @@ use super::*;
 use serde_json::{Value, json};
 
 fn spec(policy: &str, init: &[&str], regular: &[&str]) -> PodSpec {
-    let containers = |names: &[&str]| names.iter().map(|name| json!({"name": name.trim_start_matches('~'),
-        "restartPolicy": if name.starts_with('~') { json!("Always") } else { Value::Null }})).collect::<Vec<_>>();
-    serde_json::from_value(json!({"restartPolicy": policy, "initContainers": containers(init), "containers": containers(regular)}))
-        .unwrap()
+    let containers = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| {
+                json!({"name": name.trim_start_matches('~'),
+        "restartPolicy": if name.starts_with('~') { json!("Always") } else { Value::Null }})
+            })
+            .collect::<Vec<_>>()
+    };
+    serde_json::from_value(
+        json!({"restartPolicy": policy, "initContainers": containers(init), "containers": containers(regular)}),
+    )
+    .unwrap()
 }
 
 fn status(name: &str, words: &str) -> ContainerStatus {
@@ -72,7 +81,11 @@ fn phases_with_init_containers() {
     ] {
         let owned: Vec<ContainerStatus> = states.iter().map(|(name, state)| status(name, state)).collect();
         let refs: Vec<&ContainerStatus> = owned.iter().collect();
-        assert_eq!(phase(&spec(policy, &[init], &["a"]), &refs, false, initialized), expected, "{policy} {init} {states:?}");
+        assert_eq!(
+            phase(&spec(policy, &[init], &["a"]), &refs, false, initialized),
+            expected,
+            "{policy} {init} {states:?}"
+        );
     }
 }
 

@@ -1,0 +1,511 @@
+//! The one task that holds a session's state: serves callers one `up` at a time, and ends the session.
+//!
+//! A session ends by `down`, by SIGTERM, when its creator goes away or cancels before it was ever ready, when its
+//! first `up` fails (without `--keep`), when its cluster is lost, or after an idle time.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::AgentError;
+use super::connection::{Caller, CallerId, Connection, Message};
+use super::environment::Environment;
+use crate::cluster::Removal;
+use crate::plan::NodeId;
+use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, NodeState};
+use crate::session::protocol::{NodeStatus, Reply, Request, Status, UpRequest};
+use crate::session::record::{Phase, Record, write_private};
+use crate::session::state::{SessionDirectory, StateDirectory};
+use crate::session::{launch, lookup};
+
+/// How long services get between SIGTERM and SIGKILL at `down`, at most.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long replies that are under way may take to be written before the process ends.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// What an `up` leaves behind: the environment (if there is one by now) and how it went.
+struct Outcome {
+    environment: Option<Environment>,
+    result: Result<Record, Box<Failure>>,
+}
+
+/// An `up` at work.
+struct Working {
+    by: CallerId,
+    detached: bool,
+    keep: bool,
+    began: Instant,
+    cancel: CancellationToken,
+    task: JoinHandle<Outcome>,
+    events: mpsc::UnboundedReceiver<Event>,
+    followers: Vec<Caller>,
+}
+
+/// Why the main loop was left.
+struct End {
+    why: Option<String>,
+    grace: Duration,
+}
+
+/// The session's state.
+pub struct Owner {
+    state: StateDirectory,
+    directory: SessionDirectory,
+    record: Record,
+    environment: Option<Environment>,
+    working: Option<Working>,
+    queue: VecDeque<(Caller, Box<UpRequest>)>,
+    nodes: Vec<NodeStatus>,
+    failure: Option<Box<Failure>>,
+    creator: Option<CallerId>,
+    ended_for: Vec<Caller>,
+    open: usize,
+    ttl: Duration,
+    last_use: SystemTime,
+    lost: JoinSet<String>,
+}
+
+impl Owner {
+    /// For the session in this directory.
+    ///
+    /// # Errors
+    /// When its record cannot be read or written.
+    pub fn new(state: StateDirectory, directory: SessionDirectory) -> Result<Self, AgentError> {
+        let mut record = directory.record()?;
+        record.agent_pid = std::process::id();
+        record.write(&directory.record_path())?;
+        Ok(Self {
+            state,
+            directory,
+            record,
+            environment: None,
+            working: None,
+            queue: VecDeque::new(),
+            nodes: Vec::new(),
+            failure: None,
+            creator: None,
+            ended_for: Vec::new(),
+            open: 0,
+            ttl: Duration::from_secs(4 * 3600),
+            last_use: SystemTime::now(),
+            lost: JoinSet::new(),
+        })
+    }
+
+    /// Serves until the session ends, then takes everything away.
+    ///
+    /// # Errors
+    /// When signals cannot be received or files not removed.
+    pub async fn run(mut self, listener: UnixListener, creator: UnixStream) -> Result<(), AgentError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (to_owner, mut messages) = mpsc::unbounded_channel();
+        let mut connections = JoinSet::new();
+        let first = Connection::new(creator, to_owner.clone());
+        self.creator = Some(first.id);
+        self.open += 1;
+        connections.spawn(first.serve());
+        let end = loop {
+            let idle_end = tokio::time::sleep(self.until_idle_end());
+            let ended = tokio::select! {
+                Some(message) = messages.recv() => self.hear(message),
+                accepted = listener.accept() => {
+                    match accepted {
+                        Ok((stream, _)) => {
+                            self.open += 1;
+                            connections.spawn(Connection::new(stream, to_owner.clone()).serve());
+                        }
+                        Err(cause) => warn!(%cause, "a caller could not be accepted"),
+                    }
+                    None
+                }
+                next = progress(&mut self.working) => match next {
+                    Progress::Event(event) => {
+                        self.happened(event);
+                        None
+                    }
+                    Progress::Finished(outcome) => self.finish(outcome),
+                },
+                Some(lost) = self.lost.join_next() => Some(End { why: Some(lost.unwrap_or_default()), grace: Duration::ZERO }),
+                _ = terminate.recv() => Some(End { why: Some("its agent was told to end (SIGTERM)".to_owned()), grace: GRACE }),
+                () = idle_end => self.idle(),
+                Some(_) = connections.join_next() => None,
+            };
+            if let Some(end) = ended {
+                break end;
+            }
+        };
+        self.end(end, &mut messages).await?;
+        drop((self, messages));
+        let flushed = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(FLUSH, flushed).await.is_err() {
+            warn!("a caller did not take its last reply");
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: Message) -> Option<End> {
+        self.last_use = SystemTime::now();
+        match message {
+            Message::Request(caller, Request::Up(request)) => {
+                self.ask_up(caller, request);
+                None
+            }
+            Message::Request(caller, Request::Down) => {
+                info!("asked to end");
+                self.ended_for.push(caller);
+                Some(End { why: Some("it was taken down by another command".to_owned()), grace: GRACE })
+            }
+            Message::Request(caller, Request::Status) => {
+                caller.reply(Reply::Status(Box::new(self.status())));
+                None
+            }
+            Message::Request(caller, Request::Wait) => {
+                self.ask_wait(caller);
+                None
+            }
+            // These two never open a conversation: the connection passes them on as `Message::Cancel`.
+            Message::Request(_, Request::Cancel | Request::Kill) => None,
+            Message::Cancel(caller, at_once) => self.gone(caller, if at_once { Duration::ZERO } else { GRACE }),
+            Message::Gone(caller) => {
+                self.open = self.open.saturating_sub(1);
+                self.queue.retain(|(queued, _)| queued.id != caller);
+                self.gone(caller, GRACE)
+            }
+        }
+    }
+
+    /// The creator went away or cancelled: before the session was ever ready, it goes too.
+    fn gone(&mut self, caller: CallerId, grace: Duration) -> Option<End> {
+        if self.creator != Some(caller) || self.record.phase != Phase::Starting {
+            return None;
+        }
+        match &self.working {
+            Some(working) if working.detached => None,
+            Some(working) if working.by != caller => None,
+            _ => Some(End { why: Some("the command that created it was ended before it was ready".to_owned()), grace }),
+        }
+    }
+
+    fn ask_up(&mut self, caller: Caller, request: Box<UpRequest>) {
+        if self.working.is_some() {
+            caller.reply(Reply::Queued);
+            self.queue.push_back((caller, request));
+        } else {
+            self.begin(caller, request);
+        }
+    }
+
+    fn ask_wait(&mut self, caller: Caller) {
+        if let Some(working) = &mut self.working {
+            working.followers.push(caller);
+        } else if let Some(failure) = &self.failure {
+            caller.reply(Reply::Failed { failure: failure.clone(), kept: true });
+        } else {
+            caller.reply(Reply::Up { record: Box::new(self.record.clone()), took: 0 });
+        }
+    }
+
+    fn begin(&mut self, caller: Caller, request: Box<UpRequest>) {
+        info!(plan = %request.plan.file.display(), "up");
+        let (sink, events) = EventSink::channel();
+        let cancel = CancellationToken::new();
+        self.ttl = Duration::from_millis(request.ttl);
+        self.nodes = request
+            .plan
+            .nodes
+            .iter()
+            .map(|node| NodeStatus {
+                node: node.id.clone(),
+                state: NodeState::Waiting { needs: Vec::new() },
+                detail: String::new(),
+                at: 0,
+            })
+            .collect();
+        self.record.file = request.plan.file.clone();
+        if let Err(error) = lookup::write_current(&self.record.root, &self.record.id) {
+            // Lookup falls back on the project's only session; a read-only checkout is no reason not to work.
+            warn!(%error, "the project cannot be written");
+        }
+        caller.reply(Reply::Accepted);
+        self.working = Some(Working {
+            by: caller.id,
+            detached: request.detach,
+            keep: request.keep || request.detach,
+            began: Instant::now(),
+            cancel: cancel.clone(),
+            task: tokio::spawn(bring_up(
+                self.environment.take(),
+                request,
+                self.record.clone(),
+                self.directory.clone(),
+                sink,
+                cancel,
+            )),
+            events,
+            followers: vec![caller],
+        });
+    }
+
+    fn happened(&mut self, event: Event) {
+        match &event {
+            Event::Node { node, state, detail, at } => {
+                info!(%node, ?state, detail, at, "node");
+                self.set_node(node, state, detail, *at);
+            }
+            Event::Warning { node, message, .. } => {
+                warn!(node = node.as_ref().map(tracing::field::display), message, "warning");
+            }
+            other => info!(event = ?other, "up"),
+        }
+        if let Some(working) = &self.working {
+            for follower in &working.followers {
+                follower.reply(Reply::Event(event.clone()));
+            }
+        }
+    }
+
+    fn set_node(&mut self, node: &NodeId, state: &NodeState, detail: &str, at: u64) {
+        let status = NodeStatus { node: node.clone(), state: state.clone(), detail: detail.to_owned(), at };
+        match self.nodes.iter_mut().find(|known| known.node == *node) {
+            Some(known) if known.state == *state => status.detail.clone_into(&mut known.detail),
+            Some(known) => *known = status,
+            None => self.nodes.push(status),
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Option<End> {
+        // What was sent before the end is told before it.
+        while let Some(event) = self.working.as_mut().and_then(|working| working.events.try_recv().ok()) {
+            self.happened(event);
+        }
+        let Working { keep, began, followers, .. } = self.working.take()?;
+        let first = self.environment.is_none() && self.record.phase == Phase::Starting;
+        self.environment = outcome.environment;
+        if self.lost.is_empty()
+            && let Some(environment) = &self.environment
+        {
+            let provider = environment.provider();
+            self.lost.spawn(async move { format!("its cluster was lost: {}", provider.lost().await) });
+        }
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match outcome.result {
+            Ok(record) => {
+                info!(took, "ready");
+                self.record = record;
+                self.failure = None;
+                for follower in followers {
+                    follower.reply(Reply::Up { record: Box::new(self.record.clone()), took });
+                }
+            }
+            Err(failure) => {
+                warn!(reason = failure.cause.reason(), message = failure.message, "up failed");
+                let kept = keep || !first;
+                for follower in &followers {
+                    follower.reply(Reply::Failed { failure: failure.clone(), kept });
+                }
+                if !kept {
+                    self.ended_for.extend(followers);
+                    return Some(End { why: None, grace: GRACE });
+                }
+                if first {
+                    self.record.phase = Phase::Failed;
+                    if let Err(error) = self.record.write(&self.directory.record_path()) {
+                        warn!(%error, "the record could not be written");
+                    }
+                }
+                self.failure = Some(failure);
+            }
+        }
+        if let Some((caller, request)) = self.queue.pop_front() {
+            self.begin(caller, request);
+        }
+        None
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            record: self.record.clone(),
+            nodes: self.nodes.clone(),
+            idle_end: u64::try_from(self.until_idle_end().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Tests say that they use the session by the time of the lock file.
+    fn last_use(&self) -> SystemTime {
+        let touched = std::fs::metadata(self.directory.lock()).and_then(|lock| lock.modified());
+        touched.map_or(self.last_use, |touched| touched.max(self.last_use))
+    }
+
+    fn until_idle_end(&self) -> Duration {
+        let unused = SystemTime::now().duration_since(self.last_use()).unwrap_or_default();
+        self.ttl.saturating_sub(unused)
+    }
+
+    fn idle(&mut self) -> Option<End> {
+        if self.open > 0 || self.working.is_some() {
+            self.last_use = SystemTime::now();
+            return None;
+        }
+        if !self.until_idle_end().is_zero() {
+            return None;
+        }
+        Some(End { why: Some("nothing used it for its idle time".to_owned()), grace: GRACE })
+    }
+
+    /// Takes everything away and says so to everyone who waits.
+    async fn end(&mut self, mut end: End, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<(), AgentError> {
+        info!(why = end.why, "ending");
+        self.record.phase = Phase::Ending;
+        if let Err(error) = self.record.write(&self.directory.record_path()) {
+            warn!(%error, "the record could not be written");
+        }
+        let mut others = Vec::new();
+        let removal = {
+            let namespace = self.record.namespace.clone();
+            let removing = take_away(self.working.take(), self.environment.take(), namespace, end.grace, &mut others);
+            tokio::pin!(removing);
+            loop {
+                tokio::select! {
+                    removal = &mut removing => break removal,
+                    Some(message) = messages.recv() => match message {
+                        Message::Request(caller, Request::Down) => self.ended_for.push(caller),
+                        Message::Request(caller, Request::Status) => caller.reply(Reply::Status(Box::new(self.status()))),
+                        Message::Request(caller, _) => caller.reply(Reply::Ending),
+                        Message::Cancel(_, true) => {
+                            end.why = Some("it was killed".to_owned());
+                            break Removal::default();
+                        }
+                        Message::Cancel(_, false) | Message::Gone(_) => {}
+                    },
+                }
+            }
+        };
+        lookup::clear_current(&self.record.root, &self.record.id);
+        launch::remove_own(&self.state, &self.directory)?;
+        for caller in self.ended_for.drain(..) {
+            caller.reply(Reply::Ended { removal: removal.clone(), why: None });
+        }
+        for caller in others {
+            caller.reply(Reply::Ended { removal: removal.clone(), why: end.why.clone() });
+        }
+        for (caller, _) in self.queue.drain(..) {
+            caller.reply(Reply::Ending);
+        }
+        info!("ended");
+        Ok(())
+    }
+}
+
+/// Stops an `up` at work and removes what is there. The callers of the `up` go to `others`.
+async fn take_away(
+    working: Option<Working>,
+    mut environment: Option<Environment>,
+    namespace: String,
+    grace: Duration,
+    others: &mut Vec<Caller>,
+) -> Removal {
+    if let Some(mut working) = working {
+        working.cancel.cancel();
+        others.append(&mut working.followers);
+        match working.task.await {
+            Ok(outcome) => environment = outcome.environment,
+            Err(error) => warn!(%error, "the up at work ended badly"),
+        }
+    }
+    match environment {
+        Some(environment) => environment.remove(&namespace, grace).await,
+        None => Removal::default(),
+    }
+}
+
+/// One `up`, from the cluster's start to the record on disk.
+async fn bring_up(
+    environment: Option<Environment>,
+    request: Box<UpRequest>,
+    record: Record,
+    directory: SessionDirectory,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Outcome {
+    let started = match environment {
+        Some(environment) => Ok(environment),
+        None => tokio::select! {
+            started = Environment::start(&request.plan, &record, &events) => started,
+            () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
+        },
+    };
+    let mut environment = match started {
+        Ok(environment) => environment,
+        Err(failure) => return Outcome { environment: None, result: Err(failure) },
+    };
+    let result = provision(&mut environment, &request, record, &directory, &events, &cancel).await;
+    Outcome { environment: Some(environment), result }
+}
+
+async fn provision(
+    environment: &mut Environment,
+    request: &UpRequest,
+    mut record: Record,
+    directory: &SessionDirectory,
+    events: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Record, Box<Failure>> {
+    let on_disk = |error: crate::session::SessionError| {
+        let failure = Failure::new(None, Cause::ClusterUnavailable, error.to_string());
+        Box::new(match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        })
+    };
+    let text = environment
+        .access()
+        .kubeconfig_text()
+        .map_err(|error| Box::new(Failure::new(None, Cause::ClusterUnavailable, error.to_string())))?;
+    write_private(&directory.kubeconfig(), text.as_bytes()).map_err(on_disk)?;
+    record.api =
+        environment.access().kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref()?.server.clone());
+    record.write(&directory.record_path()).map_err(on_disk)?;
+    let timeout = Duration::from_millis(request.timeout);
+    let give_up = async {
+        tokio::select! {
+            () = tokio::time::sleep(timeout) => GiveUp::TimedOut(timeout),
+            () = cancel.cancelled() => GiveUp::Interrupted,
+        }
+    };
+    environment.up(&request.plan, events, give_up).await?;
+    record.exports = environment.exports(&request.plan, &record)?;
+    record.phase = Phase::Ready;
+    record.write(&directory.record_path()).map_err(on_disk)?;
+    Ok(record)
+}
+
+/// What comes next of the `up` at work; pending for ever while there is none.
+async fn progress(working: &mut Option<Working>) -> Progress {
+    let Some(working) = working else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        Some(event) = working.events.recv() => Progress::Event(event),
+        outcome = &mut working.task => Progress::Finished(outcome.unwrap_or_else(|error| Outcome {
+            environment: None,
+            result: Err(Box::new(Failure::new(
+                None,
+                Cause::ClusterUnavailable,
+                format!("the agent failed: {error}; its log says more"),
+            ))),
+        })),
+    }
+}
+
+/// What an `up` at work gives.
+enum Progress {
+    Event(Event),
+    Finished(Outcome),
+}

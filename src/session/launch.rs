@@ -1,0 +1,190 @@
+//! Starting a session's agent, or finding the one that is there: the command line's side.
+//!
+//! Who wants a session holds the lock of the `sessions` directory while looking and creating, so there is one agent
+//! to an identity. The new agent inherits three open files: the lock that is its life (taken here, so the session is
+//! never seen without an owner), the listening socket (so callers can connect before the agent runs), and one end of
+//! a socket pair whose other end is its creator (so an agent whose creator dies at any moment knows).
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use super::record::Record;
+use super::state::{SessionDirectory, StateDirectory};
+use super::{SessionError, lookup};
+
+/// A session's agent that can be spoken to.
+#[derive(Debug)]
+pub enum Agent {
+    /// There was none: started now. The stream is its creator's, and closing it before ready ends the session.
+    Created(UnixStream),
+    /// It was there.
+    Found(UnixStream),
+}
+
+/// Finds the session of this record's identity, or starts its agent.
+///
+/// # Errors
+/// When the state directory refuses, or the agent's program cannot be started; nothing is left then.
+pub fn open_or_create(state: &StateDirectory, record: &Record) -> Result<Agent, SessionError> {
+    let guard = lock_sessions(state)?;
+    sweep_locked(state)?;
+    let directory = state.session(&record.id);
+    if directory.is_live() {
+        return connect(&directory).map(Agent::Found);
+    }
+    let fresh = SessionDirectory(state.sessions().join(format!(".new-{}", record.id)));
+    let created = create(&fresh, &directory, record);
+    if created.is_err() {
+        remove(fresh.path());
+        remove(directory.path());
+    }
+    drop(guard);
+    created.map(Agent::Created)
+}
+
+/// Connects to a live session's agent.
+///
+/// # Errors
+/// When nobody listens.
+pub fn connect(directory: &SessionDirectory) -> Result<UnixStream, SessionError> {
+    let short = ShortPath::of(directory)?;
+    UnixStream::connect(&short.socket).map_err(SessionError::io("connect to", directory.socket()))
+}
+
+/// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns their ids.
+///
+/// # Errors
+/// When the state directory refuses.
+pub fn sweep(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
+    // The usual case takes no lock: nothing is dead.
+    if state.all()?.iter().all(SessionDirectory::is_live) {
+        return Ok(Vec::new());
+    }
+    let _guard = lock_sessions(state)?;
+    sweep_locked(state)
+}
+
+fn sweep_locked(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
+    let mut swept = Vec::new();
+    for dead in state.all()?.into_iter().filter(|directory| !directory.is_live()) {
+        if let Ok(record) = dead.record() {
+            lookup::clear_current(&record.root, &record.id);
+        }
+        fs::remove_dir_all(dead.path()).map_err(SessionError::io("remove", dead.path()))?;
+        swept.push(dead.path().file_name().unwrap_or_default().to_string_lossy().into_owned());
+    }
+    Ok(swept)
+}
+
+/// Removes a session's directory, by its agent, as its last act.
+///
+/// # Errors
+/// When the state directory refuses.
+pub fn remove_own(state: &StateDirectory, directory: &SessionDirectory) -> Result<(), SessionError> {
+    let _guard = lock_sessions(state)?;
+    fs::remove_dir_all(directory.path()).map_err(SessionError::io("remove", directory.path()))
+}
+
+/// Blocks until the agent of a session is gone. At once where there is none.
+///
+/// # Errors
+/// When the lock cannot be waited for.
+pub fn wait_until_gone(directory: &SessionDirectory) -> Result<(), SessionError> {
+    match File::open(directory.lock()) {
+        Ok(lock) => wait_until_free(&lock, directory),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(SessionError::io("open", directory.lock())(error)),
+    }
+}
+
+/// Blocks until the agent that holds this (already opened) lock file is gone.
+///
+/// # Errors
+/// When the lock cannot be waited for.
+pub fn wait_until_free(lock: &File, directory: &SessionDirectory) -> Result<(), SessionError> {
+    lock.lock_shared().map_err(SessionError::io("wait for", directory.lock()))
+}
+
+/// The lock under which session directories come and go: that of their parent itself.
+fn lock_sessions(state: &StateDirectory) -> Result<File, SessionError> {
+    let sessions = state.sessions();
+    DirBuilder::new().recursive(true).mode(0o700).create(&sessions).map_err(SessionError::io("create", &sessions))?;
+    let file = File::open(&sessions).map_err(SessionError::io("open", &sessions))?;
+    file.lock().map_err(SessionError::io("lock", &sessions))?;
+    Ok(file)
+}
+
+fn create(fresh: &SessionDirectory, directory: &SessionDirectory, record: &Record) -> Result<UnixStream, SessionError> {
+    let private = |path: &Path| {
+        OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(SessionError::io("create", path))
+    };
+    DirBuilder::new().mode(0o700).create(fresh.path()).map_err(SessionError::io("create", fresh.path()))?;
+    let lock = private(&fresh.lock())?;
+    lock.lock().map_err(SessionError::io("lock", fresh.lock()))?;
+    let log = private(&fresh.log())?;
+    record.write(&fresh.record_path())?;
+    let short = ShortPath::of(fresh)?;
+    let listener = UnixListener::bind(&short.socket).map_err(SessionError::io("listen on", fresh.socket()))?;
+    let (creator, agents_end) = UnixStream::pair().map_err(SessionError::io("make a socket for", directory.path()))?;
+    fs::rename(fresh.path(), directory.path()).map_err(SessionError::io("create", directory.path()))?;
+    spawn(directory, [lock.into(), listener.into(), agents_end.into()], log)?;
+    Ok(creator)
+}
+
+/// Starts this same program as an agent, detached from the terminal and from this process.
+fn spawn(directory: &SessionDirectory, inherited: [OwnedFd; 3], log: File) -> Result<(), SessionError> {
+    // Not current_exe(): that names a path, at which another build may be by now.
+    let program = PathBuf::from("/proc/self/exe");
+    let cannot_start = || SessionError::io("start the agent from", &program);
+    let mut command = Command::new(&program);
+    command.arg0("envctl").arg("__agent").arg(directory.path());
+    for file in &inherited {
+        fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from).map_err(cannot_start())?;
+        command.arg(file.as_raw_fd().to_string());
+    }
+    let second = log.try_clone().map_err(cannot_start())?;
+    command.stdin(Stdio::null()).stdout(log).stderr(second).current_dir("/");
+    // SAFETY: setsid is async-signal-safe, and nothing else happens between fork and exec.
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
+    }
+    // The child is not waited for: it outlives this process, and its end is seen by its lock.
+    command.spawn().map(drop).map_err(cannot_start())
+}
+
+fn remove(path: &Path) {
+    // Best effort after another failure, which is the one to report; the next command sweeps what is left.
+    let _next_command_sweeps = fs::remove_dir_all(path);
+}
+
+/// A socket's path by way of its directory's descriptor: `sun_path` holds 107 bytes, a state directory may be longer.
+struct ShortPath {
+    socket: PathBuf,
+    _directory: File,
+}
+
+impl ShortPath {
+    fn of(directory: &SessionDirectory) -> Result<Self, SessionError> {
+        let opened = File::open(directory.path()).map_err(SessionError::io("open", directory.path()))?;
+        let socket = match directory.socket() {
+            long if long.as_os_str().len() > 100 => {
+                PathBuf::from(format!("/proc/self/fd/{}/agent.sock", opened.as_raw_fd()))
+            }
+            short => short,
+        };
+        Ok(Self { socket, _directory: opened })
+    }
+}
