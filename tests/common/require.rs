@@ -1,0 +1,18 @@
+//! What a test needs of the machine. Absent, the test says so and passes; with `ENVCTL_REQUIRE=all` it fails.
+
+use std::process::{Command, Stdio};
+
+/// `true` if `met`; otherwise says what is missing, and fails where everything is required.
+pub fn require(met: bool, what: &str) -> bool {
+    if met {
+        return true;
+    }
+    assert!(std::env::var("ENVCTL_REQUIRE").as_deref() != Ok("all"), "ENVCTL_REQUIRE=all, but {what} is missing");
+    eprintln!("skipped: {what} is missing");
+    false
+}
+
+/// Whether a program can be started.
+pub fn program(name: &str, argument: &str) -> bool {
+    Command::new(name).arg(argument).stdin(Stdio::null()).output().is_ok()
+}

@@ -1,0 +1,146 @@
+//! One session for this test binary, and kubectl with its kubeconfig.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+#[path = "../common/require.rs"]
+mod require;
+
+const ENVIRONMENT: &str = r#"
+name: kubectl
+images:
+  hello:
+    process: { entrypoint: [hello], path: [EXAMPLES] }
+  platform:
+    process: { entrypoint: [platform], path: [EXAMPLES] }
+  sh:
+    process: { entrypoint: [/bin/sh, -c] }
+services:
+  web:
+    image: hello
+    args: [web]
+    ports: { http: 8080 }
+    ready: { http: { path: /, port: http } }
+"#;
+
+struct Session {
+    directory: tempfile::TempDir,
+    kubeconfig: PathBuf,
+}
+
+impl Session {
+    fn envctl(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = Command::new(env!("CARGO_BIN_EXE_envctl"))
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("ENVCTL_STATE_DIR", self.directory.path().join("state"))
+            .env("HOME", self.directory.path())
+            .env_remove("ENVCTL_SESSION")
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("envctl runs");
+        assert!(output.status.success(), "envctl {arguments:?}: {}", output.status);
+        output.stdout
+    }
+}
+
+fn session() -> Option<&'static Session> {
+    static SESSION: OnceLock<Option<Session>> = OnceLock::new();
+    extern "C" fn down() {
+        if let Some(Some(session)) = SESSION.get() {
+            session.envctl(&["down"]);
+            // A static is never dropped; its directory must go all the same.
+            let _ = std::fs::remove_dir_all(session.directory.path());
+        }
+    }
+    SESSION
+        .get_or_init(|| {
+            if !require::require(require::program("kubectl", "--help"), "kubectl") {
+                return None;
+            }
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            // Examples stand beside the program under test.
+            let examples = PathBuf::from(env!("CARGO_BIN_EXE_envctl")).with_file_name("examples");
+            let environment = ENVIRONMENT.replace("EXAMPLES", &examples.display().to_string());
+            std::fs::write(directory.path().join("envctl.yaml"), environment).expect("a file");
+            let mut session = Session { directory, kubeconfig: PathBuf::new() };
+            session.envctl(&["up"]);
+            let exports: Value = serde_json::from_slice(&session.envctl(&["env", "--format", "json"])).expect("JSON");
+            session.kubeconfig = exports["KUBECONFIG"].as_str().expect("KUBECONFIG is exported").into();
+            // SAFETY: `down` is an `extern "C" fn()` that lives as long as the program.
+            unsafe { libc::atexit(down) };
+            Some(session)
+        })
+        .as_ref()
+}
+
+/// What kubectl printed.
+pub struct Output {
+    pub out: String,
+    pub err: String,
+    pub code: Option<i32>,
+}
+
+impl Output {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+}
+
+/// Runs kubectl with its standard input; `None` where kubectl is absent.
+fn start(arguments: &[&str], input: &str, environment: &[(&str, &OsStr)]) -> Option<Output> {
+    let session = session()?;
+    let mut child = Command::new("kubectl")
+        .args(arguments)
+        .current_dir(session.directory.path())
+        .env("KUBECONFIG", &session.kubeconfig)
+        .env("HOME", session.directory.path())
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kubectl runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // kubectl may end without reading; its output says why.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("kubectl ends");
+    Some(Output {
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        code: output.status.code(),
+    })
+}
+
+fn succeeded(arguments: &[&str], output: Output) -> Output {
+    assert_eq!(output.code, Some(0), "kubectl {}\n{}{}", arguments.join(" "), output.out, output.err);
+    output
+}
+
+/// kubectl must succeed. Where it is absent the caller's test is over (`None`).
+pub fn kubectl(arguments: &[&str]) -> Option<Output> {
+    start(arguments, "", &[]).map(|output| succeeded(arguments, output))
+}
+
+/// The same, with something on its standard input.
+pub fn kubectl_input(arguments: &[&str], input: &str) -> Option<Output> {
+    start(arguments, input, &[]).map(|output| succeeded(arguments, output))
+}
+
+/// The same, with `KUBE_EDITOR`.
+pub fn kubectl_edit(arguments: &[&str], editor: &str) -> Option<Output> {
+    start(arguments, "", &[("KUBE_EDITOR", OsStr::new(editor))]).map(|output| succeeded(arguments, output))
+}
+
+/// kubectl must fail.
+pub fn kubectl_fails(arguments: &[&str], input: &str) -> Option<Output> {
+    let output = start(arguments, input, &[])?;
+    assert_ne!(output.code, Some(0), "kubectl {} succeeded:\n{}", arguments.join(" "), output.out);
+    Some(output)
+}
