@@ -11,7 +11,10 @@
 //! of its own identity; every task ends on the shutdown token and is awaited by [`Controllers::stop`].
 
 pub mod deployment;
+pub mod endpoint_slice;
+pub mod job;
 pub mod replica_set;
+pub mod service_account;
 pub mod shared;
 
 use std::hash::Hash;
@@ -53,18 +56,9 @@ impl Controllers {
     /// Starts all controllers. `clients` gives a client with the identity of the controller named.
     ///
     /// Returns at once; work starts as soon as the caches hold what is there.
-    pub fn start(
-        clients: impl Fn(&'static str) -> Client,
-        config: Config,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub fn start(clients: impl Fn(&'static str) -> Client, config: Config, shutdown: CancellationToken) -> Self {
         let shutdown = shutdown.child_token();
-        let start = Start {
-            caches: Caches::default(),
-            tasks: TaskTracker::new(),
-            shutdown,
-            clients,
-        };
+        let start = Start { caches: Caches::default(), tasks: TaskTracker::new(), shutdown, clients };
 
         start.controller("deployment-controller", |client, caches, events, queue| {
             deployment::Deployments::new(client, caches, events, queue)
@@ -72,19 +66,26 @@ impl Controllers {
         start.controller("replicaset-controller", |client, caches, events, queue| {
             replica_set::ReplicaSets::new(client, caches, events, queue)
         });
-        let _ = config;
+        start.controller("endpointslice-controller", |client, caches, events, queue| {
+            endpoint_slice::EndpointSlices::new(client, caches, events, queue)
+        });
+        start.controller("job-controller", |client, caches, events, queue| {
+            job::Jobs::new(client, caches, events, queue)
+        });
+        start.controller("ttl-after-finished-controller", |client, caches, _, queue| {
+            job::ttl::Ttl::new(client, caches, queue)
+        });
+        start.controller("service-account-controller", |client, caches, _, queue| {
+            service_account::ServiceAccounts::new(client, caches, queue)
+        });
+        start.controller("root-ca-cert-publisher", |client, caches, _, queue| {
+            service_account::RootCa::new(client, caches, config.ca_pem.clone(), queue)
+        });
 
         // Last: handlers only hear what comes after them.
-        start.caches.start(
-            &(start.clients)(SHARED_INFORMERS),
-            &start.tasks,
-            &start.shutdown,
-        );
+        start.caches.start(&(start.clients)(SHARED_INFORMERS), &start.tasks, &start.shutdown);
         start.tasks.close();
-        Self {
-            tasks: start.tasks,
-            shutdown: start.shutdown,
-        }
+        Self { tasks: start.tasks, shutdown: start.shutdown }
     }
 
     /// Stops all of them and waits; requests under way are dropped.

@@ -78,13 +78,7 @@ pub(super) struct Plan {
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let (new, old) = template::split(observed.deployment, observed.sets);
     let deployment = observed.deployment.clone();
-    let mut plan = Plan {
-        deployment,
-        new,
-        old,
-        now: observed.now,
-        actions: Vec::new(),
-    };
+    let mut plan = Plan { deployment, new, old, now: observed.now, actions: Vec::new() };
     let Some(spec) = &observed.deployment.spec else {
         return Decision::default();
     };
@@ -102,8 +96,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         plan.clean_up();
         return plan.finish_plainly(observed);
     }
-    if let Some(to) = meta::annotation(&observed.deployment.metadata, scale::ROLLBACK_TO)
-        .and_then(|to| to.parse().ok())
+    if let Some(to) = meta::annotation(&observed.deployment.metadata, scale::ROLLBACK_TO).and_then(|to| to.parse().ok())
     {
         return rollout::back(plan, to);
     }
@@ -122,20 +115,14 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 
 fn selecting_all(mut plan: Plan) -> Decision {
     let message = "This deployment is selecting all pods. A non-empty selector is required.";
-    plan.actions.push(Action::Note(Note::warning(
-        "SelectingAll",
-        message.to_owned(),
-    )));
+    plan.actions.push(Action::Note(Note::warning("SelectingAll", message.to_owned())));
     let generation = plan.deployment.metadata.generation;
     let status = plan.deployment.status.get_or_insert_default();
     if status.observed_generation < generation {
         status.observed_generation = generation;
         plan.actions.push(Action::Status(Box::new(plan.deployment)));
     }
-    Decision {
-        actions: plan.actions,
-        again: None,
-    }
+    Decision { actions: plan.actions, again: None }
 }
 
 impl Plan {
@@ -143,33 +130,19 @@ impl Plan {
     fn sync_revision(&mut self) {
         let revision = scale::max_revision(&self.old) + 1;
         let Some(set) = &mut self.new else { return };
-        let wanted = self
-            .deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.min_ready_seconds);
+        let wanted = self.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
         let spec = set.spec.get_or_insert_default();
         let stale = spec.min_ready_seconds.unwrap_or(0) != wanted.unwrap_or(0);
         spec.min_ready_seconds = wanted;
         if scale::set_annotations(set, &self.deployment, revision) || stale {
-            self.actions.push(Action::Update {
-                set: Box::new(set.clone()),
-                note: None,
-            });
+            self.actions.push(Action::Update { set: Box::new(set.clone()), note: None });
         }
-        let revision = meta::annotation(&set.metadata, scale::REVISION)
-            .unwrap_or_default()
-            .to_owned();
+        let revision = meta::annotation(&set.metadata, scale::REVISION).unwrap_or_default().to_owned();
         let name = meta::name(&set.metadata).to_owned();
         self.set_revision(revision);
         if !status::has_progressing(&self.deployment) {
             let message = format!("Found new replica set {name:?}");
-            status::set_progressing(
-                &mut self.deployment,
-                self.now,
-                "FoundNewReplicaSet",
-                message,
-            );
+            status::set_progressing(&mut self.deployment, self.now, "FoundNewReplicaSet", message);
         }
     }
 
@@ -182,25 +155,14 @@ impl Plan {
             return;
         };
         let revision = scale::max_revision(&self.old) + 1;
-        let collisions = self
-            .deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.collision_count);
+        let collisions = self.deployment.status.as_ref().and_then(|status| status.collision_count);
         let hash = template::hash(&spec.template, collisions);
         let mut template = spec.template;
-        let labels = template
-            .metadata
-            .get_or_insert_default()
-            .labels
-            .get_or_insert_default();
+        let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
         labels.insert(template::HASH_LABEL.to_owned(), hash.clone());
         let labels = labels.clone();
         let mut selector = spec.selector;
-        selector
-            .match_labels
-            .get_or_insert_default()
-            .insert(template::HASH_LABEL.to_owned(), hash.clone());
+        selector.match_labels.get_or_insert_default().insert(template::HASH_LABEL.to_owned(), hash.clone());
         let size = scale::new_set_size(&self.deployment, self.old.iter().map(scale::size).sum(), 0);
         let mut set = ReplicaSet {
             metadata: ObjectMeta {
@@ -221,35 +183,18 @@ impl Plan {
         scale::set_annotations(&mut set, &self.deployment, revision);
         scale::set_size_annotations(&mut set, &self.deployment);
         let name = meta::name(&set.metadata).to_owned();
-        let note = (size > 0).then(|| {
-            Note::normal(
-                "ScalingReplicaSet",
-                format!("Scaled up replica set {name} from 0 to {size}"),
-            )
-        });
+        let note = (size > 0)
+            .then(|| Note::normal("ScalingReplicaSet", format!("Scaled up replica set {name} from 0 to {size}")));
         let failed = status::deadline(&self.deployment).map(|_| Box::new(self.deployment.clone()));
-        self.actions.push(Action::Create {
-            set: Box::new(set.clone()),
-            note,
-            failed,
-        });
+        self.actions.push(Action::Create { set: Box::new(set.clone()), note, failed });
         self.new = Some(set);
         self.set_revision(revision.to_string());
         let message = format!("Created new replica set {name:?}");
-        status::set_progressing(
-            &mut self.deployment,
-            self.now,
-            "NewReplicaSetCreated",
-            message,
-        );
+        status::set_progressing(&mut self.deployment, self.now, "NewReplicaSetCreated", message);
     }
 
     fn set_revision(&mut self, revision: String) {
-        self.deployment
-            .metadata
-            .annotations
-            .get_or_insert_default()
-            .insert(scale::REVISION.to_owned(), revision);
+        self.deployment.metadata.annotations.get_or_insert_default().insert(scale::REVISION.to_owned(), revision);
     }
 
     /// Every set's size, the new one's included.
@@ -259,25 +204,16 @@ impl Plan {
 
     /// Whether `spec.replicas` changed since the sets were last scaled (`isScalingEvent`).
     fn is_scaling(&self) -> bool {
-        let active = self
-            .old
-            .iter()
-            .chain(&self.new)
-            .filter(|set| scale::size(set) > 0);
+        let active = self.old.iter().chain(&self.new).filter(|set| scale::size(set) > 0);
         let wanted = scale::wanted(&self.deployment);
-        active
-            .filter_map(|set| scale::count_annotation(set, scale::DESIRED))
-            .any(|desired| desired != wanted)
+        active.filter_map(|set| scale::count_annotation(set, scale::DESIRED)).any(|desired| desired != wanted)
     }
 
     /// Scales in proportion (`scale` of `sync.go`).
     fn scale(&mut self) {
         let wanted = scale::wanted(&self.deployment);
         self.old.sort_by(|a, b| template::by_age(b, a));
-        let active: Vec<Which> = self
-            .whiches()
-            .filter(|which| scale::size(self.set(*which)) > 0)
-            .collect();
+        let active: Vec<Which> = self.whiches().filter(|which| scale::size(self.set(*which)) > 0).collect();
         let only = match active.as_slice() {
             [] if self.new.is_some() => Some(Which::New),
             [] if !self.old.is_empty() => Some(Which::Old(0)),
@@ -306,23 +242,12 @@ impl Plan {
 
     fn scale_in_proportion(&mut self, mut active: Vec<Which>) {
         let wanted = scale::wanted(&self.deployment);
-        let total: i32 = active
-            .iter()
-            .map(|which| scale::size(self.set(*which)))
-            .sum();
-        let allowed = if wanted > 0 {
-            wanted + scale::max_surge(&self.deployment)
-        } else {
-            0
-        };
+        let total: i32 = active.iter().map(|which| scale::size(self.set(*which))).sum();
+        let allowed = if wanted > 0 { wanted + scale::max_surge(&self.deployment) } else { 0 };
         let to_add = allowed - total;
         active.sort_by(|a, b| {
             let (a, b) = (self.set(*a), self.set(*b));
-            let age = if to_add > 0 {
-                template::by_age(b, a)
-            } else {
-                template::by_age(a, b)
-            };
+            let age = if to_add > 0 { template::by_age(b, a) } else { template::by_age(a, b) };
             scale::size(b).cmp(&scale::size(a)).then(age)
         });
         let mut added = 0;
@@ -370,15 +295,10 @@ impl Plan {
     fn write(&mut self, set: ReplicaSet, note: Option<Note>) {
         for action in &mut self.actions {
             match action {
-                Action::Create {
-                    set: planned,
-                    note: planned_note,
-                    ..
-                }
-                | Action::Update {
-                    set: planned,
-                    note: planned_note,
-                } if planned.metadata.name == set.metadata.name => {
+                Action::Create { set: planned, note: planned_note, .. }
+                | Action::Update { set: planned, note: planned_note }
+                    if planned.metadata.name == set.metadata.name =>
+                {
                     **planned = set;
                     *planned_note = note.or(planned_note.take());
                     return;
@@ -386,30 +306,18 @@ impl Plan {
                 _ => {}
             }
         }
-        self.actions.push(Action::Update {
-            set: Box::new(set),
-            note,
-        });
+        self.actions.push(Action::Update { set: Box::new(set), note });
     }
 
     /// Deletes old sets beyond `revisionHistoryLimit` (`cleanupDeployment`).
     pub(super) fn clean_up(&mut self) {
-        let limit = self
-            .deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.revision_history_limit);
+        let limit = self.deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit);
         let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else {
             return;
         };
-        let mut alive: Vec<&ReplicaSet> = self
-            .old
-            .iter()
-            .filter(|set| set.metadata.deletion_timestamp.is_none())
-            .collect();
-        let excess = alive
-            .len()
-            .saturating_sub(usize::try_from(limit).unwrap_or(0));
+        let mut alive: Vec<&ReplicaSet> =
+            self.old.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
+        let excess = alive.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         alive.sort_by(|a, b| match (scale::revision(a), scale::revision(b)) {
             (Some(a), Some(b)) if a != b => a.cmp(&b),
             _ => template::by_age(a, b),
@@ -439,10 +347,7 @@ impl Plan {
     fn finish(self, observed: &Observed<'_>) -> Decision {
         let status = status::of_rollout(&self.deployment, self.new.as_ref(), &self.old, self.now);
         let again = status::next_check(&self.deployment, &status, self.now);
-        Decision {
-            again,
-            ..self.finish_with(status, observed)
-        }
+        Decision { again, ..self.finish_with(status, observed) }
     }
 
     fn finish_with(
@@ -456,36 +361,25 @@ impl Plan {
             self.deployment.status = Some(status);
             self.actions.push(Action::Status(Box::new(self.deployment)));
         }
-        Decision {
-            actions: self.actions,
-            again: None,
-        }
+        Decision { actions: self.actions, again: None }
     }
 
     pub(super) fn set(&self, which: Which) -> &ReplicaSet {
         match which {
-            Which::New => self
-                .new
-                .as_ref()
-                .expect("Which::New is only made when there is one"),
+            Which::New => self.new.as_ref().expect("Which::New is only made when there is one"),
             Which::Old(at) => &self.old[at],
         }
     }
 
     fn set_mut(&mut self, which: Which) -> &mut ReplicaSet {
         match which {
-            Which::New => self
-                .new
-                .as_mut()
-                .expect("Which::New is only made when there is one"),
+            Which::New => self.new.as_mut().expect("Which::New is only made when there is one"),
             Which::Old(at) => &mut self.old[at],
         }
     }
 
     fn whiches(&self) -> impl Iterator<Item = Which> + use<> {
-        (0..self.old.len())
-            .map(Which::Old)
-            .chain(self.new.as_ref().map(|_| Which::New))
+        (0..self.old.len()).map(Which::Old).chain(self.new.as_ref().map(|_| Which::New))
     }
 }
 
@@ -499,10 +393,6 @@ pub(super) enum Which {
 /// `generateReplicaSetName`.
 fn set_name(deployment: &str, hash: &str) -> String {
     let room = 253usize.saturating_sub(hash.len() + 1);
-    let prefix = if deployment.len() > room && room > 0 {
-        &deployment[..room]
-    } else {
-        deployment
-    };
+    let prefix = if deployment.len() > room && room > 0 { &deployment[..room] } else { deployment };
     format!("{prefix}-{hash}")
 }

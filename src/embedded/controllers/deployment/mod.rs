@@ -38,7 +38,7 @@ impl Deployments {
     pub fn new(client: Client, caches: Caches, events: Recorder, queue: &Arc<Queue<Key>>) -> Self {
         let on = queue.clone();
         caches.deployments.on_change(move |change| {
-            for state in change.states().last() {
+            if let Some(state) = change.states().last() {
                 on.add(Key::of(&state.metadata));
             }
         });
@@ -69,9 +69,7 @@ impl Deployments {
                 Change::Applied { new, .. } if new.is_finished() => new,
                 Change::Applied { .. } => return,
             };
-            let Some(owner) =
-                meta::controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")
-            else {
+            let Some(owner) = meta::controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet") else {
                 return;
             };
             let Some(set) = sets.get(&Key::new(meta::namespace(&pod.metadata), &owner.name)) else {
@@ -81,22 +79,11 @@ impl Deployments {
                 on.add(Key::new(meta::namespace(&set.metadata), &owner.name));
             }
         });
-        Self {
-            client,
-            caches,
-            events,
-            written: Written::default(),
-        }
+        Self { client, caches, events, written: Written::default() }
     }
 
     async fn claim(&self, deployment: &Deployment) -> Result<Vec<Arc<ReplicaSet>>, SyncError> {
-        let selector = meta::selector(
-            &deployment
-                .spec
-                .as_ref()
-                .map(|spec| spec.selector.clone())
-                .unwrap_or_default(),
-        )?;
+        let selector = meta::selector(&deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default())?;
         let mut ours = Vec::new();
         let namespace = meta::namespace(&deployment.metadata);
         let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
@@ -106,24 +93,13 @@ impl Deployments {
                 Claim::Ignore => {}
                 Claim::Adopt => {
                     let patch = meta::adoption(deployment, &set.metadata);
-                    let patched = api
-                        .patch(
-                            meta::name(&set.metadata),
-                            &PatchParams::default(),
-                            &Patch::Strategic(patch),
-                        )
-                        .await;
+                    let patched =
+                        api.patch(meta::name(&set.metadata), &PatchParams::default(), &Patch::Strategic(patch)).await;
                     ours.push(Arc::new(patched.doing("adopting a replica set")?));
                 }
                 Claim::Release => {
                     let patch = meta::release(&deployment.metadata, &set.metadata);
-                    match api
-                        .patch(
-                            meta::name(&set.metadata),
-                            &PatchParams::default(),
-                            &Patch::Strategic(patch),
-                        )
-                        .await
+                    match api.patch(meta::name(&set.metadata), &PatchParams::default(), &Patch::Strategic(patch)).await
                     {
                         Err(error) if !matches!(code(&error), 404 | 422) => {
                             return Err(error).doing("releasing a replica set");
@@ -136,72 +112,45 @@ impl Deployments {
         Ok(ours)
     }
 
-    async fn act(
-        &self,
-        key: &Key,
-        deployment: &Deployment,
-        action: Action,
-    ) -> Result<(), SyncError> {
+    async fn act(&self, key: &Key, deployment: &Deployment, action: Action) -> Result<(), SyncError> {
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
         match action {
-            Action::Create { set, note, failed } => {
-                match sets.create(&PostParams::default(), &set).await {
-                    Ok(set) => {
-                        self.written
-                            .created(key, self.caches.replica_sets.clone(), &set.metadata);
-                        note.into_iter()
-                            .for_each(|note| self.events.note(deployment, note));
-                    }
-                    Err(error) if code(&error) == 409 => {
-                        return self.collision(key, deployment, &set).await;
-                    }
-                    Err(error) => {
-                        let message = format!(
-                            "Failed to create new replica set {:?}: {error}",
-                            meta::name(&set.metadata)
-                        );
-                        self.events.note(
-                            deployment,
-                            Note::warning(status::FAILED_RS_CREATE, message.clone()),
-                        );
-                        if let Some(mut failed) = failed {
-                            status::set_create_failure(&mut failed, message);
-                            let _ = self.write_status(key, *failed).await;
-                        }
-                        return Err(error).doing("creating a replica set");
-                    }
+            Action::Create { set, note, failed } => match sets.create(&PostParams::default(), &set).await {
+                Ok(set) => {
+                    self.written.created(key, self.caches.replica_sets.clone(), &set.metadata);
+                    note.into_iter().for_each(|note| self.events.note(deployment, note));
                 }
-            }
+                Err(error) if code(&error) == 409 => {
+                    return self.collision(key, deployment, &set).await;
+                }
+                Err(error) => {
+                    let message = format!("Failed to create new replica set {:?}: {error}", meta::name(&set.metadata));
+                    self.events.note(deployment, Note::warning(status::FAILED_RS_CREATE, message.clone()));
+                    if let Some(mut failed) = failed {
+                        status::set_create_failure(&mut failed, message);
+                        let _ = self.write_status(key, *failed).await;
+                    }
+                    return Err(error).doing("creating a replica set");
+                }
+            },
             Action::Update { set, note } => {
-                let set = sets
-                    .replace(meta::name(&set.metadata), &PostParams::default(), &set)
-                    .await;
+                let set = sets.replace(meta::name(&set.metadata), &PostParams::default(), &set).await;
                 let set = set.doing("updating a replica set")?;
-                self.written
-                    .updated(key, self.caches.replica_sets.clone(), &set.metadata);
-                note.into_iter()
-                    .for_each(|note| self.events.note(deployment, note));
+                self.written.updated(key, self.caches.replica_sets.clone(), &set.metadata);
+                note.into_iter().for_each(|note| self.events.note(deployment, note));
             }
-            Action::Delete(set) => match sets
-                .delete(meta::name(&set), &DeleteParams::default())
-                .await
-            {
+            Action::Delete(set) => match sets.delete(meta::name(&set), &DeleteParams::default()).await {
                 Err(error) if code(&error) != 404 => {
                     return Err(error).doing("deleting an old replica set");
                 }
-                _ => self
-                    .written
-                    .deleted(key, self.caches.replica_sets.clone(), &set),
+                _ => self.written.deleted(key, self.caches.replica_sets.clone(), &set),
             },
             Action::Status(changed) => self.write_status(key, *changed).await?,
             Action::Rollback(changed) => {
-                let changed = deployments
-                    .replace(&key.name, &PostParams::default(), &changed)
-                    .await;
+                let changed = deployments.replace(&key.name, &PostParams::default(), &changed).await;
                 let changed = changed.doing("rolling back")?;
-                self.written
-                    .updated(key, self.caches.deployments.clone(), &changed.metadata);
+                self.written.updated(key, self.caches.deployments.clone(), &changed.metadata);
             }
             Action::Note(note) => self.events.note(deployment, note),
         }
@@ -210,43 +159,28 @@ impl Deployments {
 
     async fn write_status(&self, key: &Key, changed: Deployment) -> Result<(), SyncError> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
-        let changed = api
-            .replace_status(&key.name, &PostParams::default(), &changed)
-            .await;
+        let changed = api.replace_status(&key.name, &PostParams::default(), &changed).await;
         let changed = changed.doing("updating the deployment's status")?;
-        self.written
-            .updated(key, self.caches.deployments.clone(), &changed.metadata);
+        self.written.updated(key, self.caches.deployments.clone(), &changed.metadata);
         Ok(())
     }
 
     /// The name that the template's hash gives is taken: by our own set (the cache was behind), or by another template, and
     /// then the collision count makes the next hash differ.
-    async fn collision(
-        &self,
-        key: &Key,
-        deployment: &Deployment,
-        wanted: &ReplicaSet,
-    ) -> Result<(), SyncError> {
+    async fn collision(&self, key: &Key, deployment: &Deployment, wanted: &ReplicaSet) -> Result<(), SyncError> {
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
-        let existing = sets
-            .get(meta::name(&wanted.metadata))
-            .await
-            .doing("reading a replica set that exists already")?;
+        let existing =
+            sets.get(meta::name(&wanted.metadata)).await.doing("reading a replica set that exists already")?;
         let ours = meta::is_controlled_by(&existing.metadata, meta::uid(&deployment.metadata));
         if ours && template::is_of(deployment, &existing) {
-            self.written
-                .updated(key, self.caches.replica_sets.clone(), &existing.metadata);
-            return Err(SyncError::Incomplete(
-                "the new replica set existed already; looking again".to_owned(),
-            ));
+            self.written.updated(key, self.caches.replica_sets.clone(), &existing.metadata);
+            return Err(SyncError::Incomplete("the new replica set existed already; looking again".to_owned()));
         }
         let mut changed = deployment.clone();
         let status = changed.status.get_or_insert_default();
         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
         self.write_status(key, changed).await?;
-        Err(SyncError::Incomplete(
-            "the template's hash collided; the collision count was raised".to_owned(),
-        ))
+        Err(SyncError::Incomplete("the template's hash collided; the collision count was raised".to_owned()))
     }
 }
 
@@ -258,8 +192,7 @@ fn selects(deployment: &Deployment, set: &ReplicaSet) -> bool {
     let Some(labels) = &set.metadata.labels else {
         return false;
     };
-    meta::selector(&spec.selector)
-        .is_ok_and(|selector| !selector.selects_all() && selector.matches(labels))
+    meta::selector(&spec.selector).is_ok_and(|selector| !selector.selects_all() && selector.matches(labels))
 }
 
 impl Syncer for Deployments {
@@ -278,12 +211,8 @@ impl Syncer for Deployments {
             let running = pods.iter().any(|pod| !pod.is_finished());
             running.then(|| meta::uid(&set.metadata).to_owned())
         });
-        let observed = Observed {
-            running: running.collect(),
-            deployment: &deployment,
-            sets: &sets,
-            now: Timestamp::now(),
-        };
+        let observed =
+            Observed { running: running.collect(), deployment: &deployment, sets: &sets, now: Timestamp::now() };
         let decision = decide(&observed);
         for action in decision.actions {
             self.act(key, &deployment, action).await?;

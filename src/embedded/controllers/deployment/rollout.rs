@@ -32,11 +32,7 @@ fn grow_new(plan: &mut Plan) -> bool {
     if size == wanted {
         return false;
     }
-    let target = if size > wanted {
-        wanted
-    } else {
-        scale::new_set_size(&plan.deployment, plan.total(), size)
-    };
+    let target = if size > wanted { wanted } else { scale::new_set_size(&plan.deployment, plan.total(), size) };
     plan.resize(Which::New, target)
 }
 
@@ -114,34 +110,20 @@ pub(super) fn recreate(plan: &mut Plan, observed: &Observed<'_>) {
 /// `oldPodsRunning`.
 fn old_pods_running(plan: &Plan, observed: &Observed<'_>) -> bool {
     let new = plan.new.as_ref().map(|set| meta::uid(&set.metadata));
-    plan.old.iter().any(|set| {
-        set.status
-            .as_ref()
-            .is_some_and(|status| status.replicas > 0)
-    }) || observed.running.iter().any(|uid| Some(uid.as_str()) != new)
+    plan.old.iter().any(|set| set.status.as_ref().is_some_and(|status| status.replicas > 0))
+        || observed.running.iter().any(|uid| Some(uid.as_str()) != new)
 }
 
 /// `rollback`: the template of the set with that revision (0: the one before) becomes the deployment's.
 pub(super) fn back(mut plan: Plan, to: i64) -> Decision {
     let all: Vec<ReplicaSet> = plan.old.iter().chain(&plan.new).cloned().collect();
-    let to = if to == 0 {
-        scale::last_revision(&all)
-    } else {
-        to
-    };
-    let found = all
-        .iter()
-        .find(|set| to != 0 && scale::revision(set) == Some(to));
-    plan.deployment
-        .metadata
-        .annotations
-        .get_or_insert_default()
-        .remove(scale::ROLLBACK_TO);
+    let to = if to == 0 { scale::last_revision(&all) } else { to };
+    let found = all.iter().find(|set| to != 0 && scale::revision(set) == Some(to));
+    plan.deployment.metadata.annotations.get_or_insert_default().remove(scale::ROLLBACK_TO);
     let note = match found {
-        None if to == 0 => Note::warning(
-            "DeploymentRollbackRevisionNotFound",
-            "Unable to find last revision.".to_owned(),
-        ),
+        None if to == 0 => {
+            Note::warning("DeploymentRollbackRevisionNotFound", "Unable to find last revision.".to_owned())
+        }
         None => Note::warning(
             "DeploymentRollbackRevisionNotFound",
             "Unable to find the revision to rollback to.".to_owned(),
@@ -156,41 +138,19 @@ pub(super) fn back(mut plan: Plan, to: i64) -> Decision {
         Some(set) => {
             let annotations = plan.deployment.metadata.annotations.get_or_insert_default();
             annotations.retain(|key, _| scale::stays(key));
-            let its = set
-                .metadata
-                .annotations
-                .iter()
-                .flatten()
-                .filter(|(key, _)| !scale::stays(key));
+            let its = set.metadata.annotations.iter().flatten().filter(|(key, _)| !scale::stays(key));
             annotations.extend(its.map(|(key, value)| (key.clone(), value.clone())));
-            let mut template = set
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.template.clone())
-                .unwrap_or_default();
-            if let Some(labels) = template
-                .metadata
-                .as_mut()
-                .and_then(|meta| meta.labels.as_mut())
-            {
+            let mut template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+            if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
                 labels.remove(template::HASH_LABEL);
             }
             if let Some(spec) = &mut plan.deployment.spec {
                 spec.template = template;
             }
             let name = meta::name(&plan.deployment.metadata);
-            Note::normal(
-                "DeploymentRollback",
-                format!("Rolled back deployment {name:?} to revision {to}"),
-            )
+            Note::normal("DeploymentRollback", format!("Rolled back deployment {name:?} to revision {to}"))
         }
     };
-    let actions = vec![
-        Action::Rollback(Box::new(plan.deployment)),
-        Action::Note(note),
-    ];
-    Decision {
-        actions,
-        again: None,
-    }
+    let actions = vec![Action::Rollback(Box::new(plan.deployment)), Action::Note(note)];
+    Decision { actions, again: None }
 }

@@ -25,35 +25,22 @@ const HISTORY_CHARACTERS: usize = 2000;
 
 /// `spec.replicas` of a deployment; 1 if absent.
 pub fn wanted(deployment: &Deployment) -> i32 {
-    deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1)
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
 /// `spec.replicas` of a replica set; 1 if absent.
 pub fn size(set: &ReplicaSet) -> i32 {
-    set.spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1)
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
 /// The available pods of a set, from its status.
 pub fn available(set: &ReplicaSet) -> i32 {
-    set.status
-        .as_ref()
-        .and_then(|status| status.available_replicas)
-        .unwrap_or(0)
+    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
 }
 
 /// Anything but `Recreate`.
 pub fn is_rolling(deployment: &Deployment) -> bool {
-    let strategy = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.strategy.as_ref());
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
     strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("Recreate")
 }
 
@@ -63,16 +50,9 @@ fn scaled(value: Option<&IntOrString>, of: i32, round_up: bool) -> i32 {
         None => 0,
         Some(IntOrString::Int(value)) => *value,
         Some(IntOrString::String(text)) => {
-            let percent: i64 = text
-                .strip_suffix('%')
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0);
+            let percent: i64 = text.strip_suffix('%').and_then(|text| text.parse().ok()).unwrap_or(0);
             let product = percent * i64::from(of);
-            let value = if round_up {
-                (product + 99).div_euclid(100)
-            } else {
-                product.div_euclid(100)
-            };
+            let value = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
             i32::try_from(value).unwrap_or(i32::MAX)
         }
     }
@@ -80,36 +60,17 @@ fn scaled(value: Option<&IntOrString>, of: i32, round_up: bool) -> i32 {
 
 /// How many pods may be there beyond `replicas`, and how many may be missing (`ResolveFenceposts`).
 fn fenceposts(deployment: &Deployment) -> (i32, i32) {
-    let strategy = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.strategy.as_ref());
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-    let surge = scaled(
-        rolling.and_then(|rolling| rolling.max_surge.as_ref()),
-        wanted(deployment),
-        true,
-    );
-    let unavailable = scaled(
-        rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
-        wanted(deployment),
-        false,
-    );
+    let surge = scaled(rolling.and_then(|rolling| rolling.max_surge.as_ref()), wanted(deployment), true);
+    let unavailable = scaled(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), wanted(deployment), false);
     // Both zero would never move.
-    if surge == 0 && unavailable == 0 {
-        (0, 1)
-    } else {
-        (surge, unavailable)
-    }
+    if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
 }
 
 /// Pods allowed beyond `replicas`.
 pub fn max_surge(deployment: &Deployment) -> i32 {
-    if is_rolling(deployment) {
-        fenceposts(deployment).0
-    } else {
-        0
-    }
+    if is_rolling(deployment) { fenceposts(deployment).0 } else { 0 }
 }
 
 /// Pods allowed to be missing.
@@ -139,11 +100,7 @@ pub fn proportion(set: &ReplicaSet, deployment: &Deployment, to_add: i32, added:
     }
     let fraction = fraction(set, deployment);
     let allowed = to_add - added;
-    if to_add > 0 {
-        fraction.min(allowed)
-    } else {
-        fraction.max(allowed)
-    }
+    if to_add > 0 { fraction.min(allowed) } else { fraction.max(allowed) }
 }
 
 fn fraction(set: &ReplicaSet, deployment: &Deployment) -> i32 {
@@ -152,40 +109,26 @@ fn fraction(set: &ReplicaSet, deployment: &Deployment) -> i32 {
     }
     let most = wanted(deployment) + max_surge(deployment);
     let recorded = count_annotation(set, MAX).filter(|max| *max != 0);
-    let before = recorded.unwrap_or_else(|| {
-        deployment
-            .status
-            .as_ref()
-            .and_then(|s| s.replicas)
-            .unwrap_or(0)
-    });
+    let before = recorded.unwrap_or_else(|| deployment.status.as_ref().and_then(|s| s.replicas).unwrap_or(0));
     if before == 0 {
         return 0;
     }
     let exact = f64::from(size(set)) * f64::from(most) / f64::from(before);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "both factors are pod counts; the cast saturates"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "both factors are pod counts; the cast saturates")]
     let rounded = exact.round() as i32;
     rounded - size(set)
 }
 
 /// A non-negative count in an annotation.
 pub fn count_annotation(set: &ReplicaSet, key: &str) -> Option<i32> {
-    annotation(&set.metadata, key)?
-        .parse()
-        .ok()
-        .filter(|count| *count >= 0)
+    annotation(&set.metadata, key)?.parse().ok().filter(|count| *count >= 0)
 }
 
 /// Whether the set is all there is and all of it works (`IsSaturated`).
 pub fn is_saturated(deployment: &Deployment, set: Option<&ReplicaSet>) -> bool {
     let wanted = wanted(deployment);
     set.is_some_and(|set| {
-        size(set) == wanted
-            && count_annotation(set, DESIRED) == Some(wanted)
-            && available(set) == wanted
+        size(set) == wanted && count_annotation(set, DESIRED) == Some(wanted) && available(set) == wanted
     })
 }
 
@@ -196,11 +139,7 @@ pub fn revision(set: &ReplicaSet) -> Option<i64> {
 
 /// The highest revision.
 pub fn max_revision<'a>(sets: impl IntoIterator<Item = &'a ReplicaSet>) -> i64 {
-    sets.into_iter()
-        .filter_map(revision)
-        .max()
-        .unwrap_or(0)
-        .max(0)
+    sets.into_iter().filter_map(revision).max().unwrap_or(0).max(0)
 }
 
 /// The second highest revision (`LastRevision`); 0 if there is none.
@@ -212,21 +151,14 @@ pub fn last_revision<'a>(sets: impl IntoIterator<Item = &'a ReplicaSet>) -> i64 
 
 /// Annotations that are the deployment's own and not its sets'.
 pub fn stays(key: &str) -> bool {
-    matches!(
-        key,
-        LAST_APPLIED | REVISION | REVISION_HISTORY | DESIRED | MAX | ROLLBACK_TO
-    )
+    matches!(key, LAST_APPLIED | REVISION | REVISION_HISTORY | DESIRED | MAX | ROLLBACK_TO)
 }
 
 /// Sets the sizes that proportional scaling starts from. True if something changed.
 pub fn set_size_annotations(set: &mut ReplicaSet, deployment: &Deployment) -> bool {
     let annotations = set.metadata.annotations.get_or_insert_default();
     let desired = put(annotations, DESIRED, wanted(deployment).to_string());
-    let max = put(
-        annotations,
-        MAX,
-        (wanted(deployment) + max_surge(deployment)).to_string(),
-    );
+    let max = put(annotations, MAX, (wanted(deployment) + max_surge(deployment)).to_string());
     desired || max
 }
 
@@ -237,10 +169,7 @@ pub fn set_annotations(set: &mut ReplicaSet, deployment: &Deployment, new_revisi
     for (key, value) in deployment.metadata.annotations.iter().flatten() {
         changed |= !stays(key) && put(annotations, key, value.clone());
     }
-    let old = annotations
-        .get(REVISION)
-        .cloned()
-        .filter(|old| !old.is_empty());
+    let old = annotations.get(REVISION).cloned().filter(|old| !old.is_empty());
     let old_number: i64 = match old.as_deref().map(str::parse) {
         None => 0,
         Some(Ok(number)) => number,
@@ -257,10 +186,7 @@ pub fn set_annotations(set: &mut ReplicaSet, deployment: &Deployment, new_revisi
 }
 
 fn remember(annotations: &mut BTreeMap<String, String>, old: &str) {
-    let history = annotations
-        .get(REVISION_HISTORY)
-        .cloned()
-        .unwrap_or_default();
+    let history = annotations.get(REVISION_HISTORY).cloned().unwrap_or_default();
     if history.is_empty() {
         annotations.insert(REVISION_HISTORY.to_owned(), old.to_owned());
         return;

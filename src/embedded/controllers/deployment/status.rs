@@ -24,11 +24,7 @@ const PAUSED: &str = "DeploymentPaused";
 
 /// The condition of a type.
 pub fn condition<'a>(status: &'a DeploymentStatus, type_: &str) -> Option<&'a DeploymentCondition> {
-    status
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|condition| condition.type_ == type_)
+    status.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
 }
 
 /// `SetDeploymentCondition`: nothing if status and reason are the same; keeps the transition time if only the reason changed.
@@ -51,13 +47,7 @@ fn remove(status: &mut DeploymentStatus, type_: &str) {
     }
 }
 
-fn new(
-    now: Timestamp,
-    type_: &str,
-    status: &str,
-    reason: &str,
-    message: String,
-) -> DeploymentCondition {
+fn new(now: Timestamp, type_: &str, status: &str, reason: &str, message: String) -> DeploymentCondition {
     DeploymentCondition {
         type_: type_.to_owned(),
         status: status.to_owned(),
@@ -70,38 +60,25 @@ fn new(
 
 /// `spec.progressDeadlineSeconds`, unless it means never.
 pub fn deadline(deployment: &Deployment) -> Option<i32> {
-    deployment
-        .spec
-        .as_ref()?
-        .progress_deadline_seconds
-        .filter(|seconds| *seconds != i32::MAX)
+    deployment.spec.as_ref()?.progress_deadline_seconds.filter(|seconds| *seconds != i32::MAX)
 }
 
 /// Says that the rollout moved: a new set was made, or an old one found.
 pub fn set_progressing(deployment: &mut Deployment, now: Timestamp, reason: &str, message: String) {
     if deadline(deployment).is_some() {
-        set(
-            deployment.status.get_or_insert_default(),
-            new(now, PROGRESSING, "True", reason, message),
-        );
+        set(deployment.status.get_or_insert_default(), new(now, PROGRESSING, "True", reason, message));
     }
 }
 
 /// Says that the new set could not be created.
 pub fn set_create_failure(deployment: &mut Deployment, message: String) {
     let now = Timestamp::now();
-    set(
-        deployment.status.get_or_insert_default(),
-        new(now, PROGRESSING, "False", FAILED_RS_CREATE, message),
-    );
+    set(deployment.status.get_or_insert_default(), new(now, PROGRESSING, "False", FAILED_RS_CREATE, message));
 }
 
 /// Whether the deployment has a Progressing condition yet.
 pub fn has_progressing(deployment: &Deployment) -> bool {
-    deployment
-        .status
-        .as_ref()
-        .is_some_and(|status| condition(status, PROGRESSING).is_some())
+    deployment.status.as_ref().is_some_and(|status| condition(status, PROGRESSING).is_some())
 }
 
 /// `checkPausedConditions`: so that a paused rollout doesn't run out of time.
@@ -109,36 +86,14 @@ pub fn set_paused(deployment: &mut Deployment, now: Timestamp) {
     if deadline(deployment).is_none() {
         return;
     }
-    let paused = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.paused)
-        .unwrap_or(false);
+    let paused = deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false);
     let status = deployment.status.get_or_insert_default();
     let reason = condition(status, PROGRESSING).and_then(|condition| condition.reason.as_deref());
     match (paused, reason) {
         (_, Some(TIMED_OUT)) | (true, Some(PAUSED)) => {}
-        (true, _) => set(
-            status,
-            new(
-                now,
-                PROGRESSING,
-                "Unknown",
-                PAUSED,
-                "Deployment is paused".to_owned(),
-            ),
-        ),
+        (true, _) => set(status, new(now, PROGRESSING, "Unknown", PAUSED, "Deployment is paused".to_owned())),
         (false, Some(PAUSED)) => {
-            set(
-                status,
-                new(
-                    now,
-                    PROGRESSING,
-                    "Unknown",
-                    "DeploymentResumed",
-                    "Deployment is resumed".to_owned(),
-                ),
-            );
+            set(status, new(now, PROGRESSING, "Unknown", "DeploymentResumed", "Deployment is resumed".to_owned()));
         }
         (false, _) => {}
     }
@@ -153,14 +108,8 @@ pub fn calculate(
 ) -> DeploymentStatus {
     let all = || old.iter().chain(new_set);
     let sum = |of: fn(&ReplicaSet) -> i32| all().map(of).sum::<i32>();
-    let actual: fn(&ReplicaSet) -> i32 =
-        |set| set.status.as_ref().map_or(0, |status| status.replicas);
-    let ready: fn(&ReplicaSet) -> i32 = |set| {
-        set.status
-            .as_ref()
-            .and_then(|s| s.ready_replicas)
-            .unwrap_or(0)
-    };
+    let actual: fn(&ReplicaSet) -> i32 = |set| set.status.as_ref().map_or(0, |status| status.replicas);
+    let ready: fn(&ReplicaSet) -> i32 = |set| set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0);
     let available = sum(scale::available);
     let before = deployment.status.clone().unwrap_or_default();
     let mut status = DeploymentStatus {
@@ -174,24 +123,12 @@ pub fn calculate(
         collision_count: before.collision_count,
         conditions: before.conditions,
     };
-    let (verdict, reason, message) =
-        if available >= scale::wanted(deployment) - scale::max_unavailable(deployment) {
-            (
-                "True",
-                "MinimumReplicasAvailable",
-                "Deployment has minimum availability.",
-            )
-        } else {
-            (
-                "False",
-                "MinimumReplicasUnavailable",
-                "Deployment does not have minimum availability.",
-            )
-        };
-    set(
-        &mut status,
-        new(now, AVAILABLE, verdict, reason, message.to_owned()),
-    );
+    let (verdict, reason, message) = if available >= scale::wanted(deployment) - scale::max_unavailable(deployment) {
+        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    } else {
+        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    };
+    set(&mut status, new(now, AVAILABLE, verdict, reason, message.to_owned()));
     status
 }
 
@@ -199,9 +136,7 @@ fn terminating<'a>(sets: impl Iterator<Item = &'a ReplicaSet>) -> Option<i32> {
     let mut sum = 0;
     for set in sets {
         match &set.status {
-            Some(status) if status.terminating_replicas.is_some() => {
-                sum += status.terminating_replicas.unwrap_or(0)
-            }
+            Some(status) if status.terminating_replicas.is_some() => sum += status.terminating_replicas.unwrap_or(0),
             Some(status) if status.observed_generation.unwrap_or(0) != 0 => return None,
             _ => {}
         }
@@ -235,10 +170,7 @@ fn has_timed_out(deployment: &Deployment, status: &DeploymentStatus, now: Timest
     match at.reason.as_deref() {
         Some(NEW_RS_AVAILABLE) => false,
         Some(TIMED_OUT) => true,
-        _ => at
-            .last_update_time
-            .as_ref()
-            .is_some_and(|since| wait_until(since, seconds.into(), now).is_zero()),
+        _ => at.last_update_time.as_ref().is_some_and(|since| wait_until(since, seconds.into(), now).is_zero()),
     }
 }
 
@@ -263,18 +195,9 @@ pub fn of_rollout(
         );
         if is_complete(deployment, &status) {
             let message = format!("{subject} has successfully progressed.");
-            set(
-                &mut status,
-                new(now, PROGRESSING, "True", NEW_RS_AVAILABLE, message),
-            );
+            set(&mut status, new(now, PROGRESSING, "True", NEW_RS_AVAILABLE, message));
         } else if has_progressed(&before, &status) {
-            let mut moved = new(
-                now,
-                PROGRESSING,
-                "True",
-                "ReplicaSetUpdated",
-                format!("{subject} is progressing."),
-            );
+            let mut moved = new(now, PROGRESSING, "True", "ReplicaSetUpdated", format!("{subject} is progressing."));
             if let Some(current) = current {
                 if current.status == "True" {
                     moved.last_transition_time = current.last_transition_time.clone();
@@ -285,20 +208,11 @@ pub fn of_rollout(
             set(&mut status, moved);
         } else if has_timed_out(deployment, &status, now) {
             let message = format!("{subject} has timed out progressing.");
-            set(
-                &mut status,
-                new(now, PROGRESSING, "False", TIMED_OUT, message),
-            );
+            set(&mut status, new(now, PROGRESSING, "False", TIMED_OUT, message));
         }
     }
-    let failures = new_set
-        .into_iter()
-        .chain(old)
-        .filter_map(|set| set.status.as_ref()?.conditions.as_ref());
-    match failures
-        .flatten()
-        .find(|condition| condition.type_ == REPLICA_FAILURE)
-    {
+    let failures = new_set.into_iter().chain(old).filter_map(|set| set.status.as_ref()?.conditions.as_ref());
+    match failures.flatten().find(|condition| condition.type_ == REPLICA_FAILURE) {
         Some(failure) => set(
             &mut status,
             DeploymentCondition {
@@ -316,18 +230,11 @@ pub fn of_rollout(
 }
 
 /// When to look again so that the deadline is noticed (`requeueStuckDeployment`).
-pub fn next_check(
-    deployment: &Deployment,
-    status: &DeploymentStatus,
-    now: Timestamp,
-) -> Option<Duration> {
+pub fn next_check(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let seconds = deadline(deployment)?;
     let current = condition(status, PROGRESSING)?;
     if is_complete(deployment, status) || current.reason.as_deref() == Some(TIMED_OUT) {
         return None;
     }
-    Some(
-        wait_until(current.last_update_time.as_ref()?, seconds.into(), now)
-            + Duration::from_secs(1),
-    )
+    Some(wait_until(current.last_update_time.as_ref()?, seconds.into(), now) + Duration::from_secs(1))
 }

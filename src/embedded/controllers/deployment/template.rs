@@ -28,10 +28,7 @@ pub fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
         add(&u32::try_from(collisions).unwrap_or(0).to_le_bytes());
         add(&[0; 4]);
     }
-    hash.to_string()
-        .bytes()
-        .map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()]))
-        .collect()
+    hash.to_string().bytes().map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()])).collect()
 }
 
 /// Whether a replica set runs the deployment's template, its hash label apart.
@@ -44,41 +41,29 @@ pub fn is_of(deployment: &Deployment, set: &ReplicaSet) -> bool {
     }
 }
 
-fn metadata(
-    template: &PodTemplateSpec,
-) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+fn metadata(template: &PodTemplateSpec) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
     let mut meta = template.metadata.clone().unwrap_or_default();
     if let Some(labels) = &mut meta.labels {
         labels.remove(HASH_LABEL);
     }
     // Nothing and empty are the same to `Semantic.DeepEqual`.
     meta.labels = meta.labels.filter(|labels| !labels.is_empty());
-    meta.annotations = meta
-        .annotations
-        .filter(|annotations| !annotations.is_empty());
+    meta.annotations = meta.annotations.filter(|annotations| !annotations.is_empty());
     meta
 }
 
 /// The oldest replica set with the deployment's template, and all others, by age.
-pub fn split(
-    deployment: &Deployment,
-    sets: &[Arc<ReplicaSet>],
-) -> (Option<ReplicaSet>, Vec<ReplicaSet>) {
+pub fn split(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> (Option<ReplicaSet>, Vec<ReplicaSet>) {
     let mut sets: Vec<ReplicaSet> = sets.iter().map(|set| ReplicaSet::clone(set)).collect();
     sets.sort_by(by_age);
-    let new = sets
-        .iter()
-        .position(|set| is_of(deployment, set))
-        .map(|at| sets.remove(at));
+    let new = sets.iter().position(|set| is_of(deployment, set)).map(|at| sets.remove(at));
     (new, sets)
 }
 
 /// Oldest first, then by name (`ReplicaSetsByCreationTimestamp`).
 pub fn by_age(a: &ReplicaSet, b: &ReplicaSet) -> std::cmp::Ordering {
     let age = |set: &ReplicaSet| set.metadata.creation_timestamp.as_ref().map(|at| at.0);
-    age(a)
-        .cmp(&age(b))
-        .then_with(|| a.metadata.name.cmp(&b.metadata.name))
+    age(a).cmp(&age(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name))
 }
 
 #[cfg(test)]
@@ -88,11 +73,7 @@ mod tests {
     #[test]
     fn the_hash_is_a_safe_name_and_differs_by_collision_count() {
         let template = PodTemplateSpec::default();
-        let hashes = [
-            hash(&template, None),
-            hash(&template, Some(0)),
-            hash(&template, Some(1)),
-        ];
+        let hashes = [hash(&template, None), hash(&template, Some(0)), hash(&template, Some(1))];
         for hash in &hashes {
             assert!(hash.bytes().all(|byte| SAFE.contains(&byte)), "{hash}");
         }

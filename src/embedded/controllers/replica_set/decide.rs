@@ -45,22 +45,11 @@ impl Observed<'_> {
     }
 
     fn wanted(&self) -> usize {
-        usize::try_from(
-            self.set
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.replicas)
-                .unwrap_or(1),
-        )
-        .unwrap_or(0)
+        usize::try_from(self.set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)).unwrap_or(0)
     }
 
     fn min_ready_seconds(&self) -> i32 {
-        self.set
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.min_ready_seconds)
-            .unwrap_or(0)
+        self.set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
     }
 }
 
@@ -73,29 +62,16 @@ pub fn decide(observed: &Observed<'_>) -> Action {
     match active.cmp(&wanted) {
         std::cmp::Ordering::Equal => Action::Nothing,
         std::cmp::Ordering::Less => Action::Create((wanted - active).min(BURST)),
-        std::cmp::Ordering::Greater => {
-            Action::Delete(to_delete(observed, (active - wanted).min(BURST)))
-        }
+        std::cmp::Ordering::Greater => Action::Delete(to_delete(observed, (active - wanted).min(BURST))),
     }
 }
 
 fn to_delete(observed: &Observed<'_>, count: usize) -> Vec<Arc<Pod>> {
     let mut per_node: HashMap<&str, usize> = HashMap::new();
-    for pod in observed
-        .related
-        .iter()
-        .filter(|pod| pod.is_active() && pod.is_ready())
-    {
-        *per_node
-            .entry(pod.spec.node_name.as_deref().unwrap_or_default())
-            .or_default() += 1;
+    for pod in observed.related.iter().filter(|pod| pod.is_active() && pod.is_ready()) {
+        *per_node.entry(pod.spec.node_name.as_deref().unwrap_or_default()).or_default() += 1;
     }
-    let rank = |pod: &Pod| {
-        per_node
-            .get(pod.spec.node_name.as_deref().unwrap_or_default())
-            .copied()
-            .unwrap_or(0)
-    };
+    let rank = |pod: &Pod| per_node.get(pod.spec.node_name.as_deref().unwrap_or_default()).copied().unwrap_or(0);
     let mut pods: Vec<Arc<Pod>> = observed.active().cloned().collect();
     pods.sort_by(|a, b| deletion_order((a, rank(a)), (b, rank(b)), observed.now));
     pods.truncate(count);
@@ -103,16 +79,10 @@ fn to_delete(observed: &Observed<'_>, count: usize) -> Vec<Arc<Pod>> {
 }
 
 /// The status if it must be written, and when a ready pod will become available.
-pub fn status(
-    observed: &Observed<'_>,
-    failure: Option<String>,
-) -> (Option<ReplicaSetStatus>, Option<Duration>) {
+pub fn status(observed: &Observed<'_>, failure: Option<String>) -> (Option<ReplicaSetStatus>, Option<Duration>) {
     let set = observed.set;
     let before = set.status.clone().unwrap_or_default();
-    let template = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone());
+    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone());
     let template = template.unwrap_or_default();
     let (mut replicas, mut labeled, mut ready, mut available) = (0, 0, 0, 0);
     let mut again: Option<Duration> = None;
@@ -128,11 +98,7 @@ pub fn status(
             }
         }
     }
-    let terminating = observed
-        .pods
-        .iter()
-        .filter(|pod| pod.is_terminating())
-        .count();
+    let terminating = observed.pods.iter().filter(|pod| pod.is_terminating()).count();
     let after = ReplicaSetStatus {
         replicas,
         fully_labeled_replicas: nonzero(labeled),
@@ -155,24 +121,17 @@ fn conditions(
     let known = conditions.iter().flatten().any(is_failure);
     match failure {
         Some(message) if !known => {
-            let reason = if observed.active().count() < observed.wanted() {
-                "FailedCreate"
-            } else {
-                "FailedDelete"
-            };
-            conditions
-                .get_or_insert_default()
-                .push(ReplicaSetCondition {
-                    type_: "ReplicaFailure".to_owned(),
-                    status: "True".to_owned(),
-                    reason: Some(reason.to_owned()),
-                    message: Some(message),
-                    last_transition_time: Some(meta::seconds(observed.now)),
-                });
+            let reason = if observed.active().count() < observed.wanted() { "FailedCreate" } else { "FailedDelete" };
+            conditions.get_or_insert_default().push(ReplicaSetCondition {
+                type_: "ReplicaFailure".to_owned(),
+                status: "True".to_owned(),
+                reason: Some(reason.to_owned()),
+                message: Some(message),
+                last_transition_time: Some(meta::seconds(observed.now)),
+            });
         }
         None if known => {
-            conditions = conditions
-                .map(|conditions| conditions.into_iter().filter(|c| !is_failure(c)).collect());
+            conditions = conditions.map(|conditions| conditions.into_iter().filter(|c| !is_failure(c)).collect());
         }
         _ => {}
     }

@@ -38,7 +38,7 @@ impl ReplicaSets {
     pub fn new(client: Client, caches: Caches, events: Recorder, queue: &Arc<Queue<Key>>) -> Self {
         let on = queue.clone();
         caches.replica_sets.on_change(move |change| {
-            for state in change.states().last() {
+            if let Some(state) = change.states().last() {
                 on.add(Key::of(&state.metadata));
             }
         });
@@ -61,22 +61,12 @@ impl ReplicaSets {
                 }
             }
         });
-        Self {
-            client,
-            caches,
-            events,
-            written: Written::default(),
-        }
+        Self { client, caches, events, written: Written::default() }
     }
 
     /// The pods that this set controls after adopting and releasing; finished ones are left alone.
     async fn claim(&self, set: &ReplicaSet) -> Result<Vec<Arc<Pod>>, SyncError> {
-        let selector = meta::selector(
-            &set.spec
-                .as_ref()
-                .map(|spec| spec.selector.clone())
-                .unwrap_or_default(),
-        )?;
+        let selector = meta::selector(&set.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default())?;
         let namespace = meta::namespace(&set.metadata);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let mut ours = Vec::new();
@@ -87,17 +77,12 @@ impl ReplicaSets {
                 _ if !pod.is_active() => {}
                 Claim::Adopt => {
                     let patch = Patch::Strategic(meta::adoption(set, &pod.metadata));
-                    let adopted = api
-                        .patch(meta::name(&pod.metadata), &PatchParams::default(), &patch)
-                        .await;
+                    let adopted = api.patch(meta::name(&pod.metadata), &PatchParams::default(), &patch).await;
                     ours.push(Arc::new(adopted.doing("adopting a pod")?));
                 }
                 Claim::Release => {
                     let patch = Patch::Strategic(meta::release(&set.metadata, &pod.metadata));
-                    match api
-                        .patch(meta::name(&pod.metadata), &PatchParams::default(), &patch)
-                        .await
-                    {
+                    match api.patch(meta::name(&pod.metadata), &PatchParams::default(), &patch).await {
                         Err(error) if !matches!(code(&error), 404 | 422) => {
                             return Err(error).doing("releasing a pod");
                         }
@@ -123,21 +108,16 @@ impl ReplicaSets {
             for result in join_all(std::iter::repeat_with(one).take(batch)).await {
                 match result {
                     Ok(pod) => {
-                        self.written
-                            .created(key, self.caches.pods.clone(), &pod.metadata);
+                        self.written.created(key, self.caches.pods.clone(), &pod.metadata);
                         let message = format!("Created pod: {}", meta::name(&pod.metadata));
-                        self.events
-                            .note(set, Note::normal("SuccessfulCreate", message));
+                        self.events.note(set, Note::normal("SuccessfulCreate", message));
                     }
                     Err(error) if is_namespace_going(&error) => {}
                     Err(error) => failure = Some(error),
                 }
             }
             if let Some(error) = failure {
-                self.events.note(
-                    set,
-                    Note::warning("FailedCreate", format!("Error creating: {error}")),
-                );
+                self.events.note(set, Note::warning("FailedCreate", format!("Error creating: {error}")));
                 return Err(error);
             }
             left -= batch;
@@ -146,19 +126,12 @@ impl ReplicaSets {
         Ok(())
     }
 
-    async fn delete(
-        &self,
-        key: &Key,
-        set: &ReplicaSet,
-        doomed: Vec<Arc<Pod>>,
-    ) -> Result<(), kube::Error> {
+    async fn delete(&self, key: &Key, set: &ReplicaSet, doomed: Vec<Arc<Pod>>) -> Result<(), kube::Error> {
         let deletions = doomed.iter().map(|pod| async move {
             pods::delete(&self.client, &pod.metadata).await?;
-            self.written
-                .deleted(key, self.caches.pods.clone(), &pod.metadata);
+            self.written.deleted(key, self.caches.pods.clone(), &pod.metadata);
             let message = format!("Deleted pod: {}", meta::name(&pod.metadata));
-            self.events
-                .note(set, Note::normal("SuccessfulDelete", message));
+            self.events.note(set, Note::normal("SuccessfulDelete", message));
             Ok(())
         });
         join_all(deletions).await.into_iter().collect()
@@ -174,8 +147,7 @@ fn selects(set: &ReplicaSet, pod: &Pod) -> bool {
     let (Some(spec), Some(labels)) = (&set.spec, &pod.metadata.labels) else {
         return false;
     };
-    meta::selector(&spec.selector)
-        .is_ok_and(|selector| !selector.selects_all() && selector.matches(labels))
+    meta::selector(&spec.selector).is_ok_and(|selector| !selector.selects_all() && selector.matches(labels))
 }
 
 impl Syncer for ReplicaSets {
@@ -192,16 +164,9 @@ impl Syncer for ReplicaSets {
         // Pods' ranks for deletion count those of all sets of the same deployment (`getIndirectlyRelatedPods`).
         let related = meta::controller_of(&set.metadata).map_or_else(Vec::new, |owner| {
             let sets = self.caches.replica_sets.controlled_by(&owner.uid);
-            sets.iter()
-                .flat_map(|set| self.caches.pods.controlled_by(meta::uid(&set.metadata)))
-                .collect()
+            sets.iter().flat_map(|set| self.caches.pods.controlled_by(meta::uid(&set.metadata))).collect()
         });
-        let observed = Observed {
-            set: &set,
-            pods: &pods,
-            related: &related,
-            now: Timestamp::now(),
-        };
+        let observed = Observed { set: &set, pods: &pods, related: &related, now: Timestamp::now() };
         let failure = match decide(&observed) {
             Action::Nothing => None,
             Action::Create(count) => self.create(key, &set, count).await.err(),
@@ -213,12 +178,9 @@ impl Syncer for ReplicaSets {
             let mut changed = ReplicaSet::clone(&set);
             changed.status = Some(status);
             let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
-            let changed = api
-                .replace_status(&key.name, &PostParams::default(), &changed)
-                .await;
+            let changed = api.replace_status(&key.name, &PostParams::default(), &changed).await;
             let changed = changed.doing("updating the replica set's status")?;
-            self.written
-                .updated(key, self.caches.replica_sets.clone(), &changed.metadata);
+            self.written.updated(key, self.caches.replica_sets.clone(), &changed.metadata);
         }
         match failure {
             Some(error) => Err(error).doing("creating or deleting pods"),

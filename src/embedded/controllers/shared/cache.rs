@@ -29,35 +29,23 @@ pub struct Key {
 impl Key {
     /// The key of a namespaced (or, with an empty namespace, cluster-scoped) name.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 
     /// The key of an object.
     pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        )
+        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
     }
 }
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
 }
 
 /// A kind that can be cached.
-pub trait Cached:
-    kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
-{
+pub trait Cached: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
     /// Drops what no controller reads, so that it isn't kept. The default drops `managedFields`.
     fn prune(&mut self) {
         self.meta_mut().managed_fields = None;
@@ -106,10 +94,7 @@ struct State<K> {
 impl<K: Cached> Default for Cache<K> {
     fn default() -> Self {
         Self {
-            state: RwLock::new(State {
-                objects: HashMap::new(),
-                by_controller: HashMap::new(),
-            }),
+            state: RwLock::new(State { objects: HashMap::new(), by_controller: HashMap::new() }),
             handlers: RwLock::new(Vec::new()),
             seen: AtomicU64::new(0),
             synced: watch::Sender::new(false),
@@ -120,45 +105,29 @@ impl<K: Cached> Default for Cache<K> {
 impl<K: Cached> Cache<K> {
     /// Adds a handler; must happen before [`Cache::run`], or it misses what was there.
     pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        self.handlers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Box::new(handler));
+        self.handlers.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(handler));
     }
 
     /// The object under `key`.
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.read()
-            .objects
-            .get(&key.namespace)?
-            .get(&key.name)
-            .cloned()
+        self.read().objects.get(&key.namespace)?.get(&key.name).cloned()
     }
 
     /// Everything in one namespace, in no order.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.read()
-            .objects
-            .get(namespace)
-            .map(|of| of.values().cloned().collect())
-            .unwrap_or_default()
+        self.read().objects.get(namespace).map(|of| of.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Everything, in no order.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.read()
-            .objects
-            .values()
-            .flat_map(|of| of.values().cloned())
-            .collect()
+        self.read().objects.values().flat_map(|of| of.values().cloned()).collect()
     }
 
     /// What the object with this uid controls (its `ownerReferences` entry with `controller: true`).
     pub fn controlled_by(&self, uid: &str) -> Vec<Arc<K>> {
         let state = self.read();
         let keys = state.by_controller.get(uid).into_iter().flatten();
-        keys.filter_map(|key| state.objects.get(&key.namespace)?.get(&key.name).cloned())
-            .collect()
+        keys.filter_map(|key| state.objects.get(&key.namespace)?.get(&key.name).cloned()).collect()
     }
 
     /// Completes when the first list has been taken in.
@@ -186,9 +155,7 @@ impl<K: Cached> Cache<K> {
                     object.prune();
                     listed.get_or_insert_default().push(object);
                 }
-                Some(Ok(watcher::Event::InitDone)) => {
-                    self.replace(listed.take().unwrap_or_default())
-                }
+                Some(Ok(watcher::Event::InitDone)) => self.replace(listed.take().unwrap_or_default()),
                 Some(Ok(watcher::Event::Apply(mut object))) => {
                     object.prune();
                     self.apply(object);
@@ -205,15 +172,8 @@ impl<K: Cached> Cache<K> {
     }
 
     fn replace(&self, objects: Vec<K>) {
-        let present: HashSet<Key> = objects
-            .iter()
-            .map(|object| Key::of(object.meta()))
-            .collect();
-        let gone: Vec<_> = self
-            .all()
-            .into_iter()
-            .filter(|object| !present.contains(&Key::of(object.meta())))
-            .collect();
+        let present: HashSet<Key> = objects.iter().map(|object| Key::of(object.meta())).collect();
+        let gone: Vec<_> = self.all().into_iter().filter(|object| !present.contains(&Key::of(object.meta()))).collect();
         for object in gone {
             self.delete(K::clone(&object));
         }
@@ -230,18 +190,11 @@ impl<K: Cached> Cache<K> {
             let mut state = self.write();
             let of = state.objects.entry(key.namespace.clone()).or_default();
             let old = of.insert(key.name.clone(), new.clone());
-            let (before, after) = (
-                old.as_deref().and_then(controller_uid),
-                controller_uid(&*new),
-            );
+            let (before, after) = (old.as_deref().and_then(controller_uid), controller_uid(&*new));
             if before != after {
                 state.unindex(before, &key);
                 if let Some(uid) = after {
-                    state
-                        .by_controller
-                        .entry(uid.to_owned())
-                        .or_default()
-                        .insert(key);
+                    state.by_controller.entry(uid.to_owned()).or_default().insert(key);
                 }
             }
             old
@@ -262,18 +215,12 @@ impl<K: Cached> Cache<K> {
                 state.unindex(old.as_deref().and_then(controller_uid), &key);
             }
         }
-        self.seen
-            .fetch_max(revision(object.meta()), Ordering::AcqRel);
+        self.seen.fetch_max(revision(object.meta()), Ordering::AcqRel);
         self.tell(&Change::Deleted(Arc::new(object)));
     }
 
     fn tell(&self, change: &Change<K>) {
-        for handler in self
-            .handlers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for handler in self.handlers.read().unwrap_or_else(PoisonError::into_inner).iter() {
             handler(change);
         }
     }
@@ -315,23 +262,17 @@ impl<K: Cached> Seen for Cache<K> {
     }
 
     fn is_going(&self, key: &Key, uid: &str) -> bool {
-        self.get(key).is_none_or(|o| {
-            o.meta().uid.as_deref() != Some(uid) || o.meta().deletion_timestamp.is_some()
-        })
+        self.get(key).is_none_or(|o| o.meta().uid.as_deref() != Some(uid) || o.meta().deletion_timestamp.is_some())
     }
 
     fn is_gone(&self, key: &Key, uid: &str) -> bool {
-        self.get(key)
-            .is_none_or(|o| o.meta().uid.as_deref() != Some(uid))
+        self.get(key).is_none_or(|o| o.meta().uid.as_deref() != Some(uid))
     }
 }
 
 /// An object's resource version as the number it is since Kubernetes 1.35; 0 if it isn't one.
 pub fn revision(meta: &ObjectMeta) -> u64 {
-    meta.resource_version
-        .as_deref()
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(0)
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 fn controller_uid<K: kube::Resource>(object: &K) -> Option<&str> {

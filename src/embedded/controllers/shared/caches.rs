@@ -22,10 +22,7 @@ pub const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// All shared caches.
 #[derive(Clone, Default)]
-#[expect(
-    missing_docs,
-    reason = "each field is the cache of the kind that its type names"
-)]
+#[expect(missing_docs, reason = "each field is the cache of the kind that its type names")]
 pub struct Caches {
     pub pods: Arc<Cache<Pod>>,
     pub deployments: Arc<Cache<Deployment>>,
@@ -46,25 +43,15 @@ pub struct Caches {
 impl Caches {
     /// Starts every watch. Handlers must have been added before.
     pub fn start(&self, client: &Client, tasks: &TaskTracker, shutdown: &CancellationToken) {
-        let run = Run {
-            client,
-            tasks,
-            shutdown,
-        };
+        let run = Run { client, tasks, shutdown };
         run.watch(&self.namespaces, watcher::Config::default());
         run.watch(&self.deployments, watcher::Config::default());
         run.watch(&self.replica_sets, watcher::Config::default());
         run.watch(&self.pods, watcher::Config::default());
         run.watch(&self.services, watcher::Config::default());
         run.watch(&self.endpoint_slices, watcher::Config::default());
-        run.watch(
-            &self.service_accounts,
-            watcher::Config::default().fields("metadata.name=default"),
-        );
-        run.watch(
-            &self.config_maps,
-            watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}")),
-        );
+        run.watch(&self.service_accounts, watcher::Config::default().fields("metadata.name=default"));
+        run.watch(&self.config_maps, watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}")));
         run.watch(&self.jobs, watcher::Config::default());
         run.watch(&self.volumes, watcher::Config::default());
         run.watch(&self.claims, watcher::Config::default());
@@ -98,12 +85,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn watch<K: Cached>(&self, cache: &Arc<Cache<K>>, config: watcher::Config) {
-        let (cache, api, shutdown) = (
-            cache.clone(),
-            Api::all(self.client.clone()),
-            self.shutdown.clone(),
-        );
-        self.tasks
-            .spawn(async move { cache.run(api, config.streaming_lists(), shutdown).await });
+        let (cache, api, shutdown) = (cache.clone(), Api::all(self.client.clone()), self.shutdown.clone());
+        self.tasks.spawn(async move { cache.run(api, config.streaming_lists(), shutdown).await });
     }
 }

@@ -45,20 +45,12 @@ pub struct Note {
 impl Note {
     /// A `Normal` event.
     pub fn normal(reason: &'static str, message: String) -> Self {
-        Self {
-            severity: Severity::Normal,
-            reason,
-            message,
-        }
+        Self { severity: Severity::Normal, reason, message }
     }
 
     /// A `Warning` event.
     pub fn warning(reason: &'static str, message: String) -> Self {
-        Self {
-            severity: Severity::Warning,
-            reason,
-            message,
-        }
+        Self { severity: Severity::Warning, reason, message }
     }
 }
 
@@ -70,13 +62,7 @@ impl Recorder {
     /// A recorder, and the task that must be run for it.
     pub fn new(client: Client, component: &'static str) -> (Self, RecorderTask) {
         let (sender, notes) = mpsc::unbounded_channel();
-        let task = RecorderTask {
-            client,
-            component,
-            notes,
-            known: HashMap::new(),
-            buckets: HashMap::new(),
-        };
+        let task = RecorderTask { client, component, notes, known: HashMap::new(), buckets: HashMap::new() };
         (Self(sender), task)
     }
 
@@ -139,39 +125,21 @@ impl RecorderTask {
         if self.known.len() > REMEMBERED {
             self.known.clear();
         }
-        let namespace = object
-            .namespace
-            .clone()
-            .unwrap_or_else(|| "default".to_owned());
+        let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let now = super::meta::now();
-        let key = (
-            object.uid.clone().unwrap_or_default(),
-            note.reason,
-            note.message.clone(),
-        );
+        let key = (object.uid.clone().unwrap_or_default(), note.reason, note.message.clone());
         if let Some((name, count)) = self.known.get_mut(&key) {
             *count += 1;
             let patch = serde_json::json!({ "count": *count, "lastTimestamp": now });
-            match api
-                .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
-                .await
-            {
+            match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Err(error) if super::worker::code(&error) == 404 => {}
                 other => return other.map(|_| ()),
             }
         }
-        let name = format!(
-            "{}.{:x}",
-            object.name.as_deref().unwrap_or_default(),
-            Timestamp::now().as_nanosecond()
-        );
+        let name = format!("{}.{:x}", object.name.as_deref().unwrap_or_default(), Timestamp::now().as_nanosecond());
         let event = Event {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                namespace: Some(namespace),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
             involved_object: object,
             reason: Some(note.reason.to_owned()),
             message: Some(note.message),
@@ -179,10 +147,7 @@ impl RecorderTask {
             count: Some(1),
             first_timestamp: Some(now.clone()),
             last_timestamp: Some(now),
-            source: Some(EventSource {
-                component: Some(self.component.to_owned()),
-                host: None,
-            }),
+            source: Some(EventSource { component: Some(self.component.to_owned()), host: None }),
             reporting_component: Some(self.component.to_owned()),
             ..Event::default()
         };

@@ -5,17 +5,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    LabelSelector, ObjectMeta, OwnerReference, Time,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time};
 use kube::core::{Selector, SelectorExt};
 
 /// The owner reference with `controller: true`.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references
-        .as_ref()?
-        .iter()
-        .find(|owner| owner.controller == Some(true))
+    meta.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
 }
 
 /// The reference that makes `owner` the controller (`metav1.NewControllerRef`).
@@ -72,13 +67,8 @@ pub fn selector(of: &LabelSelector) -> Result<Selector, kube::core::ParseExpress
 }
 
 /// A selector over plain labels.
-pub fn matches_labels(
-    wanted: &BTreeMap<String, String>,
-    labels: Option<&BTreeMap<String, String>>,
-) -> bool {
-    wanted
-        .iter()
-        .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+pub fn matches_labels(wanted: &BTreeMap<String, String>, labels: Option<&BTreeMap<String, String>>) -> bool {
+    wanted.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
 }
 
 /// Now, in whole seconds: what the API would hand back for a `metav1.Time`.
@@ -117,10 +107,7 @@ pub fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 }
 
 /// The strategic merge patch by which `owner` adopts an object (`AdoptPod` and its kin); the uid makes it fail for another object.
-pub fn adoption<K: kube::Resource<DynamicType = ()>>(
-    owner: &K,
-    object: &ObjectMeta,
-) -> serde_json::Value {
+pub fn adoption<K: kube::Resource<DynamicType = ()>>(owner: &K, object: &ObjectMeta) -> serde_json::Value {
     serde_json::json!({ "metadata": { "ownerReferences": [controller_ref(owner)], "uid": uid(object) } })
 }
 

@@ -42,72 +42,40 @@ impl Pod {
 
     /// The condition of this type.
     pub fn condition(&self, type_: &str) -> Option<&Condition> {
-        self.status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == type_)
+        self.status.conditions.iter().find(|condition| condition.type_ == type_)
     }
 
     /// `Ready` is `True` (`IsPodReady`).
     pub fn is_ready(&self) -> bool {
-        self.condition("Ready")
-            .is_some_and(|ready| ready.status == "True")
+        self.condition("Ready").is_some_and(|ready| ready.status == "True")
     }
 
     /// How long until a ready pod has been ready for `min_ready_seconds`: zero if it has (`IsPodAvailable`),
     /// `None` if it isn't ready.
     pub fn available_in(&self, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
-        let ready = self
-            .condition("Ready")
-            .filter(|ready| ready.status == "True")?;
+        let ready = self.condition("Ready").filter(|ready| ready.status == "True")?;
         if min_ready_seconds <= 0 {
             return Some(Duration::ZERO);
         }
         let since = ready.last_transition_time.as_ref()?.0;
-        let left =
-            since.as_millisecond() + i64::from(min_ready_seconds) * 1000 - now.as_millisecond();
+        let left = since.as_millisecond() + i64::from(min_ready_seconds) * 1000 - now.as_millisecond();
         Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
     fn ready_since(&self) -> Option<Timestamp> {
-        self.condition("Ready")
-            .filter(|ready| ready.status == "True")?
-            .last_transition_time
-            .as_ref()
-            .map(|at| at.0)
+        self.condition("Ready").filter(|ready| ready.status == "True")?.last_transition_time.as_ref().map(|at| at.0)
     }
 
     fn deletion_cost(&self) -> i32 {
-        super::meta::annotation(&self.metadata, DELETION_COST)
-            .and_then(|cost| cost.parse().ok())
-            .unwrap_or(0)
+        super::meta::annotation(&self.metadata, DELETION_COST).and_then(|cost| cost.parse().ok()).unwrap_or(0)
     }
 
     /// Regular and sidecar containers' highest restart counts (`maxContainerRestarts`).
     fn max_restarts(&self) -> (i32, i32) {
-        let regular = self
-            .status
-            .container_statuses
-            .iter()
-            .map(|status| status.restart_count)
-            .max()
-            .unwrap_or(0);
-        let sidecars = self
-            .spec
-            .init_containers
-            .iter()
-            .filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        let of = |name: &str| {
-            self.status
-                .init_container_statuses
-                .iter()
-                .find(|status| status.name == name)
-        };
-        let sidecar = sidecars
-            .filter_map(|c| of(&c.name))
-            .map(|status| status.restart_count)
-            .max()
-            .unwrap_or(0);
+        let regular = self.status.container_statuses.iter().map(|status| status.restart_count).max().unwrap_or(0);
+        let sidecars = self.spec.init_containers.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        let of = |name: &str| self.status.init_container_statuses.iter().find(|status| status.name == name);
+        let sidecar = sidecars.filter_map(|c| of(&c.name)).map(|status| status.restart_count).max().unwrap_or(0);
         (regular, sidecar)
     }
 }
@@ -125,12 +93,7 @@ fn phase_rank(pod: &Pod) -> u8 {
 /// `rank` counts ready pods of the same set on the same node; equal for all on one node.
 pub fn deletion_order(a: (&Pod, usize), b: (&Pod, usize), now: Timestamp) -> Ordering {
     let ((a, rank_a), (b, rank_b)) = (a, b);
-    let bound = |pod: &Pod| {
-        pod.spec
-            .node_name
-            .as_deref()
-            .is_some_and(|node| !node.is_empty())
-    };
+    let bound = |pod: &Pod| pod.spec.node_name.as_deref().is_some_and(|node| !node.is_empty());
     bound(a)
         .cmp(&bound(b))
         .then_with(|| phase_rank(a).cmp(&phase_rank(b)))
@@ -153,13 +116,7 @@ fn created(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// Younger first, in ranks that double (`logarithmicRankDiff`); no time counts as youngest, equal ranks go by uid.
-fn younger_first(
-    a: Option<Timestamp>,
-    b: Option<Timestamp>,
-    pod_a: &Pod,
-    pod_b: &Pod,
-    now: Timestamp,
-) -> Ordering {
+fn younger_first(a: Option<Timestamp>, b: Option<Timestamp>, pod_a: &Pod, pod_b: &Pod, now: Timestamp) -> Ordering {
     if a == b {
         return Ordering::Equal;
     }
@@ -170,9 +127,7 @@ fn younger_first(
         let age = now.as_nanosecond() - at.as_nanosecond();
         if age > 0 { i64::from(age.ilog2()) } else { -1 }
     };
-    rank(a)
-        .cmp(&rank(b))
-        .then_with(|| pod_a.metadata.uid.cmp(&pod_b.metadata.uid))
+    rank(a).cmp(&rank(b)).then_with(|| pod_a.metadata.uid.cmp(&pod_b.metadata.uid))
 }
 
 /// The pod that a template describes, owned by `owner`; its name is generated by the API server
@@ -214,13 +169,9 @@ pub async fn create_raw<K: Resource<DynamicType = ()>>(
     namespace: &str,
     body: Vec<u8>,
 ) -> Result<MetaOnly, kube::Error> {
-    let url = K::url_path(
-        &(),
-        Some(namespace).filter(|namespace| !namespace.is_empty()),
-    );
-    let request = kube::core::Request::new(url)
-        .create(&PostParams::default(), body)
-        .map_err(kube::Error::BuildRequest)?;
+    let url = K::url_path(&(), Some(namespace).filter(|namespace| !namespace.is_empty()));
+    let request =
+        kube::core::Request::new(url).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
     client.request(request).await
 }
 
@@ -230,14 +181,8 @@ pub async fn create_raw<K: Resource<DynamicType = ()>>(
 /// Whatever else the API answers.
 pub async fn delete(client: &Client, meta: &ObjectMeta) -> Result<(), kube::Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), super::meta::namespace(meta));
-    let preconditions = kube::api::Preconditions {
-        uid: meta.uid.clone(),
-        resource_version: None,
-    };
-    let params = DeleteParams {
-        preconditions: Some(preconditions),
-        ..DeleteParams::default()
-    };
+    let preconditions = kube::api::Preconditions { uid: meta.uid.clone(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match api.delete(super::meta::name(meta), &params).await {
         Ok(_) => Ok(()),
         Err(error) if matches!(super::worker::code(&error), 404 | 409) => Ok(()),
@@ -247,9 +192,6 @@ pub async fn delete(client: &Client, meta: &ObjectMeta) -> Result<(), kube::Erro
 
 /// `at` plus whole seconds, as a wait from `now`; zero if it has passed.
 pub fn wait_until(at: &Time, seconds: i64, now: Timestamp) -> Duration {
-    let left =
-        at.0.as_millisecond()
-            .saturating_add(seconds.saturating_mul(1000))
-            - now.as_millisecond();
+    let left = at.0.as_millisecond().saturating_add(seconds.saturating_mul(1000)) - now.as_millisecond();
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }

@@ -85,9 +85,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             *failures += 1;
             *failures - 1
         };
-        let delay = BACKOFF_BASE
-            .saturating_mul(2u32.saturating_pow(failures.min(30)))
-            .min(BACKOFF_MAX);
+        let delay = BACKOFF_BASE.saturating_mul(2u32.saturating_pow(failures.min(30))).min(BACKOFF_MAX);
         self.add_after(key, delay);
     }
 
@@ -169,10 +167,7 @@ mod tests {
         queue.add("a");
         assert_eq!(queue.next().await, "a");
         queue.add("a");
-        assert!(
-            futures::FutureExt::now_or_never(queue.next()).is_none(),
-            "still being worked on"
-        );
+        assert!(futures::FutureExt::now_or_never(queue.next()).is_none(), "still being worked on");
         queue.done(&"a");
         assert_eq!(queue.next().await, "a");
         queue.done(&"a");
@@ -194,11 +189,7 @@ mod tests {
             queue.add_backed_off("a");
             queue.next().await;
             // tokio's clock has a granularity of 1 ms.
-            assert!(
-                start.elapsed().as_millis().abs_diff(expected) <= 1,
-                "{:?}",
-                start.elapsed()
-            );
+            assert!(start.elapsed().as_millis().abs_diff(expected) <= 1, "{:?}", start.elapsed());
             queue.done(&"a");
         }
     }

@@ -14,31 +14,17 @@ use super::cache::{Key, Seen, revision};
 
 enum Awaited {
     /// Something was created or changed at this revision.
-    Revision {
-        cache: Arc<dyn Seen>,
-        at: u64,
-        key: Key,
-        uid: String,
-        fresh: bool,
-    },
+    Revision { cache: Arc<dyn Seen>, at: u64, key: Key, uid: String, fresh: bool },
     /// A deletion was asked for.
-    Deletion {
-        cache: Arc<dyn Seen>,
-        key: Key,
-        uid: String,
-    },
+    Deletion { cache: Arc<dyn Seen>, key: Key, uid: String },
 }
 
 impl Awaited {
     fn arrived(&self) -> bool {
         match self {
-            Awaited::Revision {
-                cache,
-                at,
-                key,
-                uid,
-                fresh,
-            } => cache.revision() >= *at || (!fresh && cache.is_gone(key, uid)),
+            Awaited::Revision { cache, at, key, uid, fresh } => {
+                cache.revision() >= *at || (!fresh && cache.is_gone(key, uid))
+            }
             Awaited::Deletion { cache, key, uid } => cache.is_going(key, uid),
         }
     }
@@ -78,39 +64,18 @@ impl Written {
     /// The object's deletion was accepted; `meta` is what was known of it.
     pub fn deleted(&self, key: &Key, cache: Arc<dyn Seen>, meta: &ObjectMeta) {
         let (object, uid) = (Key::of(meta), meta.uid.clone().unwrap_or_default());
-        self.push(
-            key,
-            Awaited::Deletion {
-                cache,
-                key: object,
-                uid,
-            },
-        );
+        self.push(key, Awaited::Deletion { cache, key: object, uid });
     }
 
     fn revision(&self, key: &Key, cache: Arc<dyn Seen>, meta: &ObjectMeta, fresh: bool) {
         let (object, uid) = (Key::of(meta), meta.uid.clone().unwrap_or_default());
-        self.push(
-            key,
-            Awaited::Revision {
-                cache,
-                at: revision(meta),
-                key: object,
-                uid,
-                fresh,
-            },
-        );
+        self.push(key, Awaited::Revision { cache, at: revision(meta), key: object, uid, fresh });
     }
 
     fn push(&self, key: &Key, awaited: Awaited) {
         if awaited.arrived() {
             return;
         }
-        self.awaited
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(key.clone())
-            .or_default()
-            .push(awaited);
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().push(awaited);
     }
 }
