@@ -5,8 +5,12 @@
 pub mod downward;
 pub mod env;
 pub mod error;
+pub mod events;
 pub mod expansion;
 pub mod image;
+pub mod io;
+pub mod logs;
+pub mod objects;
 pub mod probe;
 pub mod process;
 pub mod proxy;
@@ -15,6 +19,7 @@ pub mod resolv;
 pub mod restart;
 pub mod runtime;
 pub mod status;
+pub mod volumes;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
