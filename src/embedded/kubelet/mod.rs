@@ -18,6 +18,7 @@ pub mod quantity;
 pub mod resolv;
 pub mod restart;
 pub mod runtime;
+pub mod services;
 pub mod status;
 pub mod volumes;
 

@@ -2,4 +2,5 @@
 
 pub mod atomic;
 pub mod host;
+pub mod keeper;
 pub mod payload;
