@@ -8,13 +8,7 @@ use super::status::Status;
 use super::write::Part;
 
 /// Answers an apply patch.
-pub fn apply(
-    context: &mut Context<'_>,
-    part: Part,
-    options: &WriteOptions,
-) -> Result<Response<Body>, Status> {
+pub fn apply(context: &mut Context<'_>, part: Part, options: &WriteOptions) -> Result<Response<Body>, Status> {
     let _ = (context, part, options);
-    Err(Status::unsupported_media_type(
-        "application/json-patch+json, application/merge-patch+json",
-    ))
+    Err(Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json"))
 }

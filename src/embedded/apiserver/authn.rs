@@ -18,22 +18,13 @@ pub struct Authenticator {
 impl Authenticator {
     /// With a fresh signing key.
     pub fn new() -> Result<Self, ApiServerError> {
-        Ok(Self {
-            minted: RwLock::new(HashMap::new()),
-        })
+        Ok(Self { minted: RwLock::new(HashMap::new()) })
     }
 
     /// A token that stands for a user until the server ends.
     pub fn mint(&self, user: User) -> String {
-        let token = format!(
-            "{}{}",
-            uuid::Uuid::new_v4().simple(),
-            uuid::Uuid::new_v4().simple()
-        );
-        self.minted
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(token.clone(), user);
+        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        self.minted.write().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), user);
         token
     }
 
@@ -48,10 +39,7 @@ impl Authenticator {
         let token = value
             .to_str()
             .ok()
-            .and_then(|text| {
-                text.strip_prefix("Bearer ")
-                    .or_else(|| text.strip_prefix("bearer "))
-            })
+            .and_then(|text| text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")))
             .map(str::trim)
             .ok_or_else(Status::unauthorized)?;
         self.token(store, token).ok_or_else(Status::unauthorized)
@@ -60,10 +48,6 @@ impl Authenticator {
     /// The user that a token stands for.
     pub fn token(&self, store: &Store, token: &str) -> Option<User> {
         let _ = store;
-        self.minted
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(token)
-            .cloned()
+        self.minted.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
     }
 }

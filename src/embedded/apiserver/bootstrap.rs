@@ -14,16 +14,8 @@ pub fn create(server: &Server) -> Result<(), ApiServerError> {
         }
         server
             .store
-            .commit(
-                NAMESPACES,
-                Key::new("", name),
-                None,
-                Write::Put(&mut object),
-            )
-            .map_err(|error| ApiServerError::Bootstrap {
-                what: format!("namespace {name}"),
-                why: error.to_string(),
-            })?;
+            .commit(NAMESPACES, Key::new("", name), None, Write::Put(&mut object))
+            .map_err(|error| ApiServerError::Bootstrap { what: format!("namespace {name}"), why: error.to_string() })?;
     }
     Ok(())
 }

@@ -47,20 +47,13 @@ pub struct WriteOptions {
 impl Context<'_> {
     /// A header as text, `""` if absent or not text.
     pub fn header(&self, name: http::HeaderName) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The namespace in which objects of this request are kept: none for cluster-wide resources,
     /// also where the path has one (`/api/v1/namespaces/NAME`).
     pub fn namespace(&self) -> &str {
-        if self.row.namespaced {
-            &self.info.namespace
-        } else {
-            ""
-        }
+        if self.row.namespaced { &self.info.namespace } else { "" }
     }
 
     /// The query's options for writes.
@@ -69,11 +62,7 @@ impl Context<'_> {
     /// 400 for values that they can't have (`apimachinery/pkg/apis/meta/v1/validation`).
     pub fn write_options(&self) -> Result<WriteOptions, Status> {
         let dry_run = self.query.all("dryRun").any(|value| value == "All");
-        if let Some(other) = self
-            .query
-            .all("dryRun")
-            .find(|value| *value != "All" && !value.is_empty())
-        {
+        if let Some(other) = self.query.all("dryRun").find(|value| *value != "All" && !value.is_empty()) {
             return Err(invalid_option(&format!(
                 "dryRun: Unsupported value: {}: supported values: \"All\"",
                 super::status::quote(other)
@@ -92,27 +81,15 @@ impl Context<'_> {
         };
         let field_manager = match self.query.get("fieldManager") {
             Some(manager) if manager.len() > 128 => {
-                return Err(invalid_option(
-                    "fieldManager: Too long: may not be more than 128 bytes",
-                ));
+                return Err(invalid_option("fieldManager: Too long: may not be more than 128 bytes"));
             }
             Some(manager) => manager.to_owned(),
             // apiserver/pkg/endpoints/handlers/create.go, managerOrUserAgent
-            None => self
-                .header(http::header::USER_AGENT)
-                .split('/')
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .take(128)
-                .collect(),
+            None => {
+                self.header(http::header::USER_AGENT).split('/').next().unwrap_or_default().chars().take(128).collect()
+            }
         };
-        Ok(WriteOptions {
-            dry_run,
-            field_manager,
-            validation,
-            force: self.query.flag("force"),
-        })
+        Ok(WriteOptions { dry_run, field_manager, validation, force: self.query.flag("force") })
     }
 
     /// `DeleteOptions` or such from the body; null if it is empty.
@@ -125,9 +102,5 @@ impl Context<'_> {
 }
 
 fn invalid_option(detail: &str) -> Status {
-    Status::new(
-        http::StatusCode::UNPROCESSABLE_ENTITY,
-        "Invalid",
-        format!(" \"\" is invalid: {detail}"),
-    )
+    Status::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!(" \"\" is invalid: {detail}"))
 }

@@ -19,10 +19,9 @@ pub fn non_resource(
     let _ = (server, headers, method);
     match info.path.trim_end_matches('/') {
         "/healthz" | "/livez" | "/readyz" => Ok(Response::new(Body::from("ok"))),
-        "/version" => Ok(read::json_value(
-            StatusCode::OK,
-            &json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0"}),
-        )),
+        "/version" => {
+            Ok(read::json_value(StatusCode::OK, &json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0"})))
+        }
         _ => Err(Status::no_such_resource()),
     }
 }

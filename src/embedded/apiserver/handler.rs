@@ -39,17 +39,14 @@ async fn answer(
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let user = match user {
         Some(user) => user,
-        None => server
-            .authenticator
-            .authenticate(&server.store, request.headers())?,
+        None => server.authenticator.authenticate(&server.store, request.headers())?,
     };
     let user = impersonated(&server, user, request.headers())?;
     rbac::authorize(&server, &user, &info)?;
     if !info.is_resource {
         return discovery::non_resource(&server, &info, request.headers(), request.method());
     }
-    let row = registry::find(&info.group, &info.version, &info.resource)
-        .ok_or_else(Status::no_such_resource)?;
+    let row = registry::find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_resource)?;
     if let Some(node) = subresource::node_request(&info) {
         return subresource::proxy(&server, &info, &query, node, request).await;
     }
@@ -93,11 +90,7 @@ async fn collect(method: &Method, body: Body) -> Result<Bytes, Status> {
     }
 }
 
-fn dispatch(
-    context: &mut Context<'_>,
-    server: &Shared,
-    shutdown: CancellationToken,
-) -> Result<Response<Body>, Status> {
+fn dispatch(context: &mut Context<'_>, server: &Shared, shutdown: CancellationToken) -> Result<Response<Body>, Status> {
     let info = context.info;
     if !info.subresource.is_empty() {
         return subresource::dispatch(context);
@@ -110,8 +103,7 @@ fn dispatch(
         return Err(Status::method_not_allowed());
     }
     // Lists and deletions across namespaces are served, other operations need one.
-    if context.row.namespaced && info.namespace.is_empty() && !matches!(info.verb, "list" | "watch")
-    {
+    if context.row.namespaced && info.namespace.is_empty() && !matches!(info.verb, "list" | "watch") {
         return Err(match info.verb {
             "create" | "deletecollection" => Status::method_not_allowed(),
             _ => Status::no_such_resource(),
@@ -139,11 +131,7 @@ fn impersonated(server: &Shared, user: User, headers: &http::HeaderMap) -> Resul
     let Some(name) = headers.get("impersonate-user").map(text) else {
         return Ok(user);
     };
-    let groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .map(text)
-        .collect();
+    let groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
     let allowed = |resource: &str, name: &str| {
         let info = RequestInfo {
             is_resource: true,
@@ -154,10 +142,7 @@ fn impersonated(server: &Shared, user: User, headers: &http::HeaderMap) -> Resul
         };
         rbac::authorize(server, &user, &info)
     };
-    match name
-        .strip_prefix("system:serviceaccount:")
-        .and_then(|rest| rest.split_once(':'))
-    {
+    match name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
         Some((namespace, account)) => {
             let info = RequestInfo {
                 is_resource: true,
@@ -170,27 +155,18 @@ fn impersonated(server: &Shared, user: User, headers: &http::HeaderMap) -> Resul
             rbac::authorize(server, &user, &info)?;
             let mut account = User::service_account(namespace, account);
             if !groups.is_empty() {
-                groups
-                    .iter()
-                    .try_for_each(|group| allowed("groups", group))?;
+                groups.iter().try_for_each(|group| allowed("groups", group))?;
                 account.groups = groups;
             }
             Ok(account.known())
         }
         None => {
             allowed("users", &name)?;
-            groups
-                .iter()
-                .try_for_each(|group| allowed("groups", group))?;
+            groups.iter().try_for_each(|group| allowed("groups", group))?;
             if name == "system:anonymous" {
                 return Ok(User::anonymous());
             }
-            Ok(User {
-                name,
-                groups,
-                ..User::default()
-            }
-            .known())
+            Ok(User { name, groups, ..User::default() }.known())
         }
     }
 }
@@ -203,10 +179,7 @@ fn warn(response: &mut Response<Body>, warnings: &[String]) {
             continue;
         }
         seen.push(warning);
-        let text: String = warning
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(header::WARNING, value);
@@ -216,8 +189,5 @@ fn warn(response: &mut Response<Body>, warnings: &[String]) {
 
 /// What a forbidden request was about, for messages.
 pub fn resource_of(info: &RequestInfo) -> GroupResource<'_> {
-    GroupResource {
-        group: &info.group,
-        resource: &info.resource,
-    }
+    GroupResource { group: &info.group, resource: &info.resource }
 }

@@ -13,12 +13,6 @@ pub fn on_create(row: &Row, object: &mut Value, given: &Value, options: &WriteOp
 }
 
 /// Records a replace or patch.
-pub fn on_update(
-    row: &Row,
-    new: &mut Value,
-    old: &Value,
-    subresource: &str,
-    options: &WriteOptions,
-) {
+pub fn on_update(row: &Row, new: &mut Value, old: &Value, subresource: &str, options: &WriteOptions) {
     let _ = (row, new, old, subresource, options);
 }

@@ -38,11 +38,7 @@ pub fn generate_name(prefix: &str) -> String {
 pub fn random_suffix() -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let bytes = uuid::Uuid::new_v4().into_bytes();
-    bytes
-        .iter()
-        .take(SUFFIX_LENGTH)
-        .map(|&byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]))
-        .collect()
+    bytes.iter().take(SUFFIX_LENGTH).map(|&byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).collect()
 }
 
 /// An object's metadata, made if absent.
@@ -72,9 +68,7 @@ pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
 
 /// Whether deletion waits for something.
 pub fn has_finalizers(object: &Value) -> bool {
-    object["metadata"]["finalizers"]
-        .as_array()
-        .is_some_and(|finalizers| !finalizers.is_empty())
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 /// Keeps what clients may not change: identity, times, and the deletion under way
@@ -104,26 +98,14 @@ pub fn update_errors(row: &Row, new: &Value, old: &Value) -> Vec<FieldError> {
     for field in ["name", "namespace", "uid", "creationTimestamp"] {
         let (new, old) = (text(new, field), text(old, field));
         if !new.is_empty() && new != old && (field != "namespace" || row.namespaced) {
-            errors.push(FieldError::invalid(
-                &format!("metadata.{field}"),
-                new,
-                "field is immutable",
-            ));
+            errors.push(FieldError::invalid(&format!("metadata.{field}"), new, "field is immutable"));
         }
     }
     // New finalizers may not appear on what is already being deleted (ValidateNoNewFinalizers).
     if !old["metadata"]["deletionTimestamp"].is_null() {
-        let list = |object: &Value| {
-            object["metadata"]["finalizers"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default()
-        };
+        let list = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
         let before = list(old);
-        let added: Vec<Value> = list(new)
-            .into_iter()
-            .filter(|finalizer| !before.contains(finalizer))
-            .collect();
+        let added: Vec<Value> = list(new).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
         if !added.is_empty() {
             let names: Vec<&str> = added.iter().filter_map(Value::as_str).collect();
             errors.push(FieldError::forbidden(
@@ -164,17 +146,13 @@ fn name_rule(row: &Row) -> NameRule {
 pub fn name_errors(row: &Row, name: &str) -> Vec<FieldError> {
     let bad = |detail: &str| vec![FieldError::invalid("metadata.name", name, detail)];
     match name_rule(row) {
-        NameRule::PathSegment if name == "." || name == ".." => {
-            bad(&format!("may not be '{name}'"))
-        }
+        NameRule::PathSegment if name == "." || name == ".." => bad(&format!("may not be '{name}'")),
         NameRule::PathSegment if name.contains('/') => bad("may not contain '/'"),
         NameRule::PathSegment if name.contains('%') => bad("may not contain '%'"),
         NameRule::PathSegment => Vec::new(),
         NameRule::Label if name.len() > 63 => bad("must be no more than 63 characters"),
         NameRule::Label if !is_label(name) => bad(LABEL_RULE),
-        NameRule::Label
-            if row.plural == "services" && name.starts_with(|c: char| c.is_ascii_digit()) =>
-        {
+        NameRule::Label if row.plural == "services" && name.starts_with(|c: char| c.is_ascii_digit()) => {
             bad(SERVICE_RULE)
         }
         NameRule::Subdomain if name.len() > 253 => bad("must be no more than 253 characters"),

@@ -137,8 +137,7 @@ impl ApiServer {
             let (server, user) = (Arc::clone(&server), user.clone());
             async move {
                 let request = request.map(axum::body::Body::new);
-                let response =
-                    handler::handle(server, Some(user), request, CancellationToken::new()).await;
+                let response = handler::handle(server, Some(user), request, CancellationToken::new()).await;
                 Ok::<_, std::convert::Infallible>(response)
             }
         });
@@ -157,11 +156,7 @@ impl ApiServer {
 
     /// Where requests for logs, exec, attach and port-forward go: the kubelet's own API.
     pub fn connect_node(&self, kubelet: axum::Router) {
-        *self
-            .0
-            .kubelet
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(kubelet);
+        *self.0.kubelet.write().unwrap_or_else(PoisonError::into_inner) = Some(kubelet);
     }
 
     /// Serves TLS on a bound listener until `shutdown`; then open watches end, and what is
@@ -187,9 +182,6 @@ impl ApiServer {
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ApiServer")
-            .field("config", &self.0.config)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ApiServer").field("config", &self.0.config).finish_non_exhaustive()
     }
 }

@@ -55,11 +55,7 @@ pub fn form(accept: Option<&str>) -> Result<Form, Status> {
             _ => {}
         }
     }
-    if first {
-        Ok(Form::Object)
-    } else {
-        Err(Status::not_acceptable("application/json, application/yaml"))
-    }
+    if first { Ok(Form::Object) } else { Err(Status::not_acceptable("application/json, application/yaml")) }
 }
 
 /// Whether aggregated discovery is wanted: the first clause that can be served decides.
@@ -89,10 +85,7 @@ mod tests {
     #[test]
     fn what_clients_send() {
         assert_eq!(form(None).ok(), Some(Form::Object));
-        assert_eq!(
-            form(Some("application/vnd.kubernetes.protobuf,application/json")).ok(),
-            Some(Form::Object)
-        );
+        assert_eq!(form(Some("application/vnd.kubernetes.protobuf,application/json")).ok(), Some(Form::Object));
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(form(Some(kubectl)).ok(), Some(Form::Table));
         let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";

@@ -29,19 +29,11 @@ impl Patch {
     /// # Errors
     /// 415 for an unknown form, 400 for what can't be read.
     pub fn parse(content_type: &str, body: &[u8]) -> Result<Self, Status> {
-        let bad = |error: serde_json::Error| {
-            Status::bad_request(format!("error decoding patch: {error}"))
-        };
+        let bad = |error: serde_json::Error| Status::bad_request(format!("error decoding patch: {error}"));
         match schemas::media_type(content_type) {
-            "application/json-patch+json" => {
-                serde_json::from_slice(body).map(Self::Json).map_err(bad)
-            }
-            "application/merge-patch+json" => {
-                serde_json::from_slice(body).map(Self::Merge).map_err(bad)
-            }
-            "application/strategic-merge-patch+json" => serde_json::from_slice(body)
-                .map(Self::Strategic)
-                .map_err(bad),
+            "application/json-patch+json" => serde_json::from_slice(body).map(Self::Json).map_err(bad),
+            "application/merge-patch+json" => serde_json::from_slice(body).map(Self::Merge).map_err(bad),
+            "application/strategic-merge-patch+json" => serde_json::from_slice(body).map(Self::Strategic).map_err(bad),
             _ => Err(Status::unsupported_media_type(ACCEPTED)),
         }
     }
@@ -57,9 +49,7 @@ impl Patch {
                 Status::new(
                     StatusCode::UNPROCESSABLE_ENTITY,
                     "Invalid",
-                    format!(
-                        "the server rejected our request due to an error in our request: {error}"
-                    ),
+                    format!("the server rejected our request due to an error in our request: {error}"),
                 )
             })?,
             Self::Merge(patch) => json_patch::merge(&mut patched, patch),
@@ -73,10 +63,7 @@ impl Patch {
 pub fn patch(context: &mut Context<'_>, part: Part) -> Result<Response<Body>, Status> {
     let options = context.write_options()?;
     let content_type = context.header(http::header::CONTENT_TYPE).to_owned();
-    if matches!(
-        schemas::media_type(&content_type),
-        "application/apply-patch+yaml"
-    ) {
+    if matches!(schemas::media_type(&content_type), "application/apply-patch+yaml") {
         return super::apply::apply(context, part, &options);
     }
     let patch = Patch::parse(&content_type, context.body)?;

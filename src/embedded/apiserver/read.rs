@@ -30,10 +30,7 @@ const ONE_PIECE: usize = 128 << 10;
 pub fn json(code: StatusCode, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
 }
 
@@ -43,26 +40,13 @@ pub fn json_value(code: StatusCode, value: &Value) -> Response<Body> {
 }
 
 /// One object in the form that was asked for.
-pub fn object(
-    context: &Context<'_>,
-    code: StatusCode,
-    stored: &Stored,
-) -> Result<Response<Body>, Status> {
-    let accept = context
-        .headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
+pub fn object(context: &Context<'_>, code: StatusCode, stored: &Stored) -> Result<Response<Body>, Status> {
+    let accept = context.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     Ok(match negotiate::form(accept)? {
         Form::Object => json(code, convert::bytes(context.row, stored)),
         Form::Metadata => json(code, partial(stored, true)?),
         Form::Table => {
-            let table = table(
-                context,
-                std::slice::from_ref(&stored),
-                &stored.index.revision.to_string(),
-                None,
-                true,
-            )?;
+            let table = table(context, std::slice::from_ref(&stored), &stored.index.revision.to_string(), None, true)?;
             json_value(code, &table)
         }
     })
@@ -112,24 +96,15 @@ fn encode_continue(revision: u64, key: &Key) -> String {
 
 fn decode_continue(text: &str) -> Result<(u64, Key), Status> {
     let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text.trim_end_matches('='))
-        .map_err(|error| bad(&error.to_string()))?;
-    let token: ContinueToken =
-        serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
-    let (namespace, name) = token
-        .start
-        .split_once('/')
-        .ok_or_else(|| bad("encoded start is not a key"))?;
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| bad(&error.to_string()))?;
+    let token: ContinueToken = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+    let (namespace, name) = token.start.split_once('/').ok_or_else(|| bad("encoded start is not a key"))?;
     Ok((token.rv, Key::new(namespace, name)))
 }
 
 /// Answers a list.
 pub fn list(context: &Context<'_>) -> Result<Response<Body>, Status> {
-    let accept = context
-        .headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
+    let accept = context.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let form = negotiate::form(accept)?;
     let selector = selector(context)?;
     let store = &context.server.store;
@@ -144,9 +119,7 @@ pub fn list(context: &Context<'_>) -> Result<Response<Body>, Status> {
     let (snapshot, after) = match context.query.get("continue") {
         Some(token) => {
             if wanted.is_some_and(|wanted| wanted != "0") {
-                return Err(Status::bad_request(
-                    "specifying resource version is not allowed when using continue",
-                ));
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
             let (revision, key) = decode_continue(token)?;
             (Some(revision), Some(key))
@@ -163,10 +136,7 @@ pub fn list(context: &Context<'_>) -> Result<Response<Body>, Status> {
             }
         })?;
     let revision = page.revision.to_string();
-    let next = page
-        .next
-        .as_ref()
-        .map(|(key, left)| (encode_continue(page.revision, key), *left));
+    let next = page.next.as_ref().map(|(key, left)| (encode_continue(page.revision, key), *left));
     match form {
         Form::Table => {
             let items: Vec<&Stored> = page.items.iter().map(AsRef::as_ref).collect();
@@ -174,29 +144,14 @@ pub fn list(context: &Context<'_>) -> Result<Response<Body>, Status> {
             Ok(json_value(StatusCode::OK, &table))
         }
         Form::Metadata => {
-            let items = page
-                .items
-                .iter()
-                .map(|stored| partial(stored, false))
-                .collect::<Result<Vec<_>, _>>()?;
+            let items = page.items.iter().map(|stored| partial(stored, false)).collect::<Result<Vec<_>, _>>()?;
             Ok(json(
                 StatusCode::OK,
-                envelope(
-                    "meta.k8s.io/v1",
-                    "PartialObjectMetadata",
-                    &revision,
-                    next,
-                    selector.is_everything(),
-                    items,
-                ),
+                envelope("meta.k8s.io/v1", "PartialObjectMetadata", &revision, next, selector.is_everything(), items),
             ))
         }
         Form::Object => {
-            let items = page
-                .items
-                .iter()
-                .map(|stored| convert::bytes(context.row, stored))
-                .collect();
+            let items = page.items.iter().map(|stored| convert::bytes(context.row, stored)).collect();
             let body = envelope(
                 &context.row.api_version(),
                 context.row.kind,
@@ -211,17 +166,16 @@ pub fn list(context: &Context<'_>) -> Result<Response<Body>, Status> {
 }
 
 /// Which past state is wanted, if any. Follows `ValidateListOptions` and `etcd3/store.go`'s `resolveGetListRev`.
-fn snapshot(
-    wanted: Option<&str>,
-    matching: Option<&str>,
-    current: u64,
-) -> Result<Option<u64>, Status> {
+fn snapshot(wanted: Option<&str>, matching: Option<&str>, current: u64) -> Result<Option<u64>, Status> {
     let parsed = wanted.map(|text| {
         text.parse::<u64>().map_err(|_| {
             Status::new(
                 StatusCode::BAD_REQUEST,
                 "BadRequest",
-                format!("resourceVersion: Invalid value: {}: strconv.ParseUint: parsing {0}: invalid syntax", super::status::quote(text)),
+                format!(
+                    "resourceVersion: Invalid value: {}: strconv.ParseUint: parsing {0}: invalid syntax",
+                    super::status::quote(text)
+                ),
             )
         })
     });
@@ -235,11 +189,8 @@ fn snapshot(
         )),
         (Some("Exact"), Some(revision)) if revision <= current => Ok(Some(revision)),
         (None | Some("NotOlderThan" | "Exact"), Some(revision)) if revision > current => {
-            let mut status = Status::timeout(
-                &format!("Too large resource version: {revision}, current: {current}"),
-                1,
-            )
-            .because("ResourceVersionTooLarge", "Too large resource version", "");
+            let mut status = Status::timeout(&format!("Too large resource version: {revision}, current: {current}"), 1)
+                .because("ResourceVersionTooLarge", "Too large resource version", "");
             status.code = StatusCode::GATEWAY_TIMEOUT.as_u16();
             Err(status)
         }
@@ -304,9 +255,7 @@ fn envelope(
         )
         .chain(std::iter::once(Bytes::from_static(b"]}\n")))
         .filter(|piece| !piece.is_empty());
-    Body::from_stream(futures::stream::iter(
-        pieces.map(Ok::<_, std::convert::Infallible>),
-    ))
+    Body::from_stream(futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>)))
 }
 
 #[derive(Deserialize)]
@@ -317,8 +266,8 @@ struct OnlyMetadata<'a> {
 
 /// Only an object's metadata, as a `PartialObjectMetadata`.
 pub fn partial(stored: &Stored, _alone: bool) -> Result<Bytes, Status> {
-    let object: OnlyMetadata<'_> = serde_json::from_slice(&stored.bytes)
-        .map_err(|error| Status::internal(error.to_string()))?;
+    let object: OnlyMetadata<'_> =
+        serde_json::from_slice(&stored.bytes).map_err(|error| Status::internal(error.to_string()))?;
     Ok(Bytes::from(format!(
         "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{}}}",
         object.metadata.get()
@@ -334,14 +283,7 @@ pub fn table(
     definitions: bool,
 ) -> Result<Value, Status> {
     let include = include_object(context)?;
-    Ok(table_of(
-        context.row,
-        items,
-        revision,
-        next,
-        definitions,
-        include,
-    ))
+    Ok(table_of(context.row, items, revision, next, definitions, include))
 }
 
 /// What comes with each row of a table.
@@ -361,10 +303,9 @@ pub fn include_object(context: &Context<'_>) -> Result<IncludeObject, Status> {
         None | Some("Metadata") => Ok(IncludeObject::Metadata),
         Some("None") => Ok(IncludeObject::None),
         Some("Object") => Ok(IncludeObject::Object),
-        Some(other) => Err(Status::bad_request(format!(
-            "unrecognized includeObject value: {}",
-            super::status::quote(other)
-        ))),
+        Some(other) => {
+            Err(Status::bad_request(format!("unrecognized includeObject value: {}", super::status::quote(other))))
+        }
     }
 }
 
@@ -382,8 +323,7 @@ pub fn table_of(
         .iter()
         .map(|stored| {
             let object = convert::value(row, stored);
-            let mut line =
-                serde_json::json!({"cells": tables::cells(row.group, row.kind, &object, now)});
+            let mut line = serde_json::json!({"cells": tables::cells(row.group, row.kind, &object, now)});
             line["object"] = match include {
                 IncludeObject::None => Value::Null,
                 IncludeObject::Object => object,

@@ -34,16 +34,8 @@ const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 impl RequestInfo {
     /// Reads a request's method, path and query.
     pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
-        let mut info = Self {
-            path: path.to_owned(),
-            verb: method_verb(method),
-            ..Self::default()
-        };
-        let parts: Vec<String> = path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .map(percent_decode)
-            .collect();
+        let mut info = Self { path: path.to_owned(), verb: method_verb(method), ..Self::default() };
+        let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(percent_decode).collect();
         let mut rest: &[String] = match parts.first().map(String::as_str) {
             Some("api") if parts.len() >= 3 => {
                 info.version.clone_from(&parts[1]);
@@ -92,9 +84,7 @@ impl RequestInfo {
         } else if info.name.is_empty() && info.verb == "get" {
             info.verb = if query.flag("watch") { "watch" } else { "list" };
             // A watch or list of one name is authorized as of that name.
-            if let Some(name) = query
-                .get("fieldSelector")
-                .and_then(|text| text.strip_prefix("metadata.name="))
+            if let Some(name) = query.get("fieldSelector").and_then(|text| text.strip_prefix("metadata.name="))
                 && !name.contains(',')
             {
                 info.name = name.to_owned();
@@ -142,10 +132,7 @@ impl Query {
                 .filter(|pair| !pair.is_empty())
                 .map(|pair| {
                     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (
-                        percent_decode(&key.replace('+', " ")),
-                        percent_decode(&value.replace('+', " ")),
-                    )
+                    (percent_decode(&key.replace('+', " ")), percent_decode(&value.replace('+', " ")))
                 })
                 .collect(),
         )
@@ -153,19 +140,12 @@ impl Query {
 
     /// The first value given for `key`; an empty one counts as none.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// All values given for `key`.
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
     /// A boolean as `runtime.Convert_Slice_string_To_bool` reads it: present and neither `false` nor `0`.
@@ -178,10 +158,7 @@ impl Query {
 
     /// The same where being absent means something.
     pub fn optional_flag(&self, key: &str) -> Option<bool> {
-        self.0
-            .iter()
-            .any(|(name, _)| name == key)
-            .then(|| self.flag(key))
+        self.0.iter().any(|(name, _)| name == key).then(|| self.flag(key))
     }
 }
 
@@ -237,28 +214,8 @@ mod tests {
     #[test]
     fn paths_as_upstream_reads_them() {
         for (method, path, query, verb, group, namespace, resource, subresource, name) in [
-            (
-                Method::GET,
-                "/api/v1/namespaces",
-                "",
-                "list",
-                "",
-                "",
-                "namespaces",
-                "",
-                "",
-            ),
-            (
-                Method::GET,
-                "/api/v1/namespaces/other",
-                "",
-                "get",
-                "",
-                "other",
-                "namespaces",
-                "",
-                "other",
-            ),
+            (Method::GET, "/api/v1/namespaces", "", "list", "", "", "namespaces", "", ""),
+            (Method::GET, "/api/v1/namespaces/other", "", "get", "", "other", "namespaces", "", "other"),
             (
                 Method::PUT,
                 "/api/v1/namespaces/other/finalize",
@@ -270,61 +227,11 @@ mod tests {
                 "finalize",
                 "other",
             ),
-            (
-                Method::GET,
-                "/api/v1/namespaces/other/pods",
-                "",
-                "list",
-                "",
-                "other",
-                "pods",
-                "",
-                "",
-            ),
-            (
-                Method::GET,
-                "/api/v1/namespaces/other/pods/foo",
-                "",
-                "get",
-                "",
-                "other",
-                "pods",
-                "",
-                "foo",
-            ),
-            (
-                Method::GET,
-                "/api/v1/pods",
-                "watch=1",
-                "watch",
-                "",
-                "",
-                "pods",
-                "",
-                "",
-            ),
-            (
-                Method::GET,
-                "/api/v1/pods",
-                "watch=false",
-                "list",
-                "",
-                "",
-                "pods",
-                "",
-                "",
-            ),
-            (
-                Method::GET,
-                "/api/v1/pods",
-                "fieldSelector=metadata.name%3Da",
-                "list",
-                "",
-                "",
-                "pods",
-                "",
-                "a",
-            ),
+            (Method::GET, "/api/v1/namespaces/other/pods", "", "list", "", "other", "pods", "", ""),
+            (Method::GET, "/api/v1/namespaces/other/pods/foo", "", "get", "", "other", "pods", "", "foo"),
+            (Method::GET, "/api/v1/pods", "watch=1", "watch", "", "", "pods", "", ""),
+            (Method::GET, "/api/v1/pods", "watch=false", "list", "", "", "pods", "", ""),
+            (Method::GET, "/api/v1/pods", "fieldSelector=metadata.name%3Da", "list", "", "", "pods", "", "a"),
             (
                 Method::DELETE,
                 "/apis/apps/v1/namespaces/x/deployments",
@@ -336,39 +243,12 @@ mod tests {
                 "",
                 "",
             ),
-            (
-                Method::POST,
-                "/api/v1/namespaces/x/pods/y/eviction",
-                "",
-                "create",
-                "",
-                "x",
-                "pods",
-                "eviction",
-                "y",
-            ),
-            (
-                Method::GET,
-                "/api/v1/watch/pods",
-                "",
-                "watch",
-                "",
-                "",
-                "pods",
-                "",
-                "",
-            ),
+            (Method::POST, "/api/v1/namespaces/x/pods/y/eviction", "", "create", "", "x", "pods", "eviction", "y"),
+            (Method::GET, "/api/v1/watch/pods", "", "watch", "", "", "pods", "", ""),
         ] {
             let info = parse(&method, path, query);
             assert_eq!(
-                (
-                    info.verb,
-                    &*info.group,
-                    &*info.namespace,
-                    &*info.resource,
-                    &*info.subresource,
-                    &*info.name
-                ),
+                (info.verb, &*info.group, &*info.namespace, &*info.resource, &*info.subresource, &*info.name),
                 (verb, group, namespace, resource, subresource, name),
                 "{path}"
             );

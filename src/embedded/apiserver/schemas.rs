@@ -68,9 +68,7 @@ pub fn validate(row: &Row, object: &Value, old: Option<&Value>) -> Vec<FieldErro
 /// 400 for what can't be read, 415 for an unknown form.
 pub fn decode_options(content_type: &str, body: &Bytes) -> Result<Value, Status> {
     match media_type(content_type) {
-        "" | "application/json" => {
-            serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string()))
-        }
+        "" | "application/json" => serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string())),
         _ => Err(Status::unsupported_media_type(
             "application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),

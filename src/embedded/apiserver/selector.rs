@@ -57,10 +57,7 @@ impl Selector {
     ) -> Result<Self, Status> {
         Ok(Self {
             labels: labels.map(parse_labels).transpose()?.unwrap_or_default(),
-            fields: fields
-                .map(|text| parse_fields(resource, kind, api_version, text))
-                .transpose()?
-                .unwrap_or_default(),
+            fields: fields.map(|text| parse_fields(resource, kind, api_version, text)).transpose()?.unwrap_or_default(),
         })
     }
 
@@ -78,10 +75,7 @@ impl Selector {
                 Field::Indexed(at) => index.fields.get(at).map_or("", |value| value),
             };
             (value == requirement.value) == requirement.equal
-        }) && self
-            .labels
-            .iter()
-            .all(|requirement| requirement.matches(index.label(&requirement.key)))
+        }) && self.labels.iter().all(|requirement| requirement.matches(index.label(&requirement.key)))
     }
 }
 
@@ -100,10 +94,7 @@ impl LabelRequirement {
     }
 
     fn compare(&self, value: &str, holds: fn(i64, i64) -> bool) -> bool {
-        match (
-            value.parse(),
-            self.values.first().and_then(|bound| bound.parse().ok()),
-        ) {
+        match (value.parse(), self.values.first().and_then(|bound| bound.parse().ok())) {
             (Ok(value), Some(bound)) => holds(value, bound),
             _ => false,
         }
@@ -111,10 +102,7 @@ impl LabelRequirement {
 }
 
 fn unparsable(text: &str, why: &str) -> Status {
-    Status::bad_request(format!(
-        "unable to parse requirement: {why}{}{text}",
-        if text.is_empty() { "" } else { ": " }
-    ))
+    Status::bad_request(format!("unable to parse requirement: {why}{}{text}", if text.is_empty() { "" } else { ": " }))
 }
 
 fn parse_labels(text: &str) -> Result<Vec<LabelRequirement>, Status> {
@@ -146,11 +134,7 @@ fn parse_label_requirement(text: &str) -> Result<LabelRequirement, Status> {
         for value in &values {
             check_label_value(value)?;
         }
-        Ok(LabelRequirement {
-            key: key.to_owned(),
-            operator,
-            values,
-        })
+        Ok(LabelRequirement { key: key.to_owned(), operator, values })
     };
     if let Some(key) = text.strip_prefix('!').filter(|key| !key.contains('=')) {
         return requirement(key, Operator::DoesNotExist, Vec::new());
@@ -162,24 +146,15 @@ fn parse_label_requirement(text: &str) -> Result<LabelRequirement, Status> {
         return requirement(key, Operator::In, vec![value.trim().to_owned()]);
     }
     if let Some((head, tail)) = text.split_once('(') {
-        let inner = tail
-            .strip_suffix(')')
-            .ok_or_else(|| unparsable("", "found '', expected: ',' or ')'"))?;
-        let values = inner
-            .split(',')
-            .map(|value| value.trim().to_owned())
-            .collect();
+        let inner = tail.strip_suffix(')').ok_or_else(|| unparsable("", "found '', expected: ',' or ')'"))?;
+        let values = inner.split(',').map(|value| value.trim().to_owned()).collect();
         let mut words = head.split_whitespace();
         return match (words.next(), words.next(), words.next()) {
             (Some(key), Some("in"), None) => requirement(key, Operator::In, values),
             (Some(key), Some("notin"), None) => requirement(key, Operator::NotIn, values),
-            (_, word, _) => Err(unparsable(
-                "",
-                &format!(
-                    "found '{}', expected: in, notin, =, ==, !=, gt, lt",
-                    word.unwrap_or("(")
-                ),
-            )),
+            (_, word, _) => {
+                Err(unparsable("", &format!("found '{}', expected: in, notin, =, ==, !=, gt, lt", word.unwrap_or("("))))
+            }
         };
     }
     for (sign, operator) in [('>', Operator::GreaterThan), ('<', Operator::LessThan)] {
@@ -195,10 +170,7 @@ fn parse_label_requirement(text: &str) -> Result<LabelRequirement, Status> {
     }
     if text.split_whitespace().count() > 1 {
         let word = text.split_whitespace().nth(1).unwrap_or_default();
-        return Err(unparsable(
-            "",
-            &format!("found '{word}', expected: in, notin, =, ==, !=, gt, lt"),
-        ));
+        return Err(unparsable("", &format!("found '{word}', expected: in, notin, =, ==, !=, gt, lt")));
     }
     requirement(text, Operator::Exists, Vec::new())
 }
@@ -212,9 +184,7 @@ fn is_name(text: &str) -> bool {
     bytes.len() <= 63
         && ends(bytes.first())
         && ends(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
 fn check_label_key(key: &str) -> Result<(), Status> {
@@ -222,26 +192,14 @@ fn check_label_key(key: &str) -> Result<(), Status> {
     if is_name(name) {
         return Ok(());
     }
-    Err(unparsable(
-        "",
-        &format!(
-            "key: Invalid value: {}: {NAME_RULE}",
-            super::status::quote(key)
-        ),
-    ))
+    Err(unparsable("", &format!("key: Invalid value: {}: {NAME_RULE}", super::status::quote(key))))
 }
 
 fn check_label_value(value: &str) -> Result<(), Status> {
     if value.is_empty() || is_name(value) {
         return Ok(());
     }
-    Err(unparsable(
-        "",
-        &format!(
-            "values[0][key]: Invalid value: {}: {VALUE_RULE}",
-            super::status::quote(value)
-        ),
-    ))
+    Err(unparsable("", &format!("values[0][key]: Invalid value: {}: {VALUE_RULE}", super::status::quote(value))))
 }
 
 fn parse_fields(
@@ -259,17 +217,9 @@ fn parse_fields(
                 .map(|(key, value)| (key, false, value))
                 .or_else(|| part.split_once("==").map(|(key, value)| (key, true, value)))
                 .or_else(|| part.split_once('=').map(|(key, value)| (key, true, value)))
-                .ok_or_else(|| {
-                    Status::bad_request(format!(
-                        "invalid selector: '{text}'; can't understand '{part}'"
-                    ))
-                })?;
+                .ok_or_else(|| Status::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
             let field = field(resource, kind, api_version, key)?;
-            Ok(FieldRequirement {
-                field,
-                equal,
-                value: unescape(value),
-            })
+            Ok(FieldRequirement { field, equal, value: unescape(value) })
         })
         .collect()
 }
@@ -286,19 +236,20 @@ fn field(resource: ResourceId, kind: &str, api_version: &str, key: &str) -> Resu
     match stored.as_str() {
         "metadata.name" => Ok(Field::Name),
         "metadata.namespace" => Ok(Field::Namespace),
-        other => fields::selectable(resource)
-            .iter()
-            .position(|field| *field == other)
-            .map(Field::Indexed)
-            .ok_or_else(|| {
+        other => {
+            fields::selectable(resource).iter().position(|field| *field == other).map(Field::Indexed).ok_or_else(|| {
                 // The generic conversion words it otherwise than the kinds' own (apimachinery/pkg/runtime/conversion.go).
                 Status::bad_request(if fields::selectable(resource).is_empty() {
                     let _ = kind;
-                    format!("{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", super::status::quote(key))
+                    format!(
+                        "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                        super::status::quote(key)
+                    )
                 } else {
                     format!("field label not supported: {key}")
                 })
-            }),
+            })
+        }
     }
 }
 
@@ -316,11 +267,7 @@ fn unescape(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
-        result.push(if character == '\\' {
-            characters.next().unwrap_or('\\')
-        } else {
-            character
-        });
+        result.push(if character == '\\' { characters.next().unwrap_or('\\') } else { character });
     }
     result
 }
@@ -339,8 +286,7 @@ mod tests {
             "metadata": {"name": "a", "namespace": "n", "labels": {"app": "web", "size": "7"}},
             "spec": {"nodeName": "node"},
         });
-        let selector =
-            Selector::parse(PODS, "Pod", "v1", Some(labels), Some(fields)).expect("a selector");
+        let selector = Selector::parse(PODS, "Pod", "v1", Some(labels), Some(fields)).expect("a selector");
         selector.matches(&Stored::new(PODS, &pod, 1).index)
     }
 
@@ -363,22 +309,15 @@ mod tests {
             assert_eq!(matches(text, ""), expected, "{text}");
         }
         for text in ["app in web", "a b", "=x", "app in (x", "-a=b"] {
-            assert!(
-                Selector::parse(PODS, "Pod", "v1", Some(text), None).is_err(),
-                "{text}"
-            );
+            assert!(Selector::parse(PODS, "Pod", "v1", Some(text), None).is_err(), "{text}");
         }
     }
 
     #[test]
     fn field_selectors() {
-        assert!(matches(
-            "",
-            "spec.nodeName=node,metadata.name=a,spec.hostNetwork=false"
-        ));
+        assert!(matches("", "spec.nodeName=node,metadata.name=a,spec.hostNetwork=false"));
         assert!(!matches("", "metadata.namespace!=n"));
-        let unknown = Selector::parse(PODS, "Pod", "v1", None, Some("spec.foo=1"))
-            .expect_err("not selectable");
+        let unknown = Selector::parse(PODS, "Pod", "v1", None, Some("spec.foo=1")).expect_err("not selectable");
         assert_eq!(unknown.message, "field label not supported: spec.foo");
     }
 }

@@ -21,11 +21,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Accepts until `shutdown`, then drains.
-pub async fn serve(
-    server: Shared,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> Result<(), ApiServerError> {
+pub async fn serve(server: Shared, listener: TcpListener, shutdown: CancellationToken) -> Result<(), ApiServerError> {
     let acceptor = TlsAcceptor::from(Arc::clone(&server.pki.tls));
     let connections = TaskTracker::new();
     let dropped = CancellationToken::new();
@@ -36,12 +32,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(
-                    Arc::clone(&server),
-                    acceptor.clone(),
-                    stream,
-                    shutdown.clone(),
-                );
+                let connection = connection(Arc::clone(&server), acceptor.clone(), stream, shutdown.clone());
                 let dropped = dropped.clone();
                 connections.spawn(async move {
                     tokio::select! {
@@ -56,10 +47,7 @@ pub async fn serve(
         }
     };
     connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         dropped.cancel();
         connections.wait().await;
     }
@@ -77,12 +65,7 @@ fn is_transient(error: &std::io::Error) -> bool {
     )
 }
 
-async fn connection(
-    server: Shared,
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    shutdown: CancellationToken,
-) {
+async fn connection(server: Shared, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -92,9 +75,7 @@ async fn connection(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
         async move {
-            Ok::<_, std::convert::Infallible>(
-                handler::handle(server, None, request.map(Body::new), shutdown).await,
-            )
+            Ok::<_, std::convert::Infallible>(handler::handle(server, None, request.map(Body::new), shutdown).await)
         }
     });
     let builder = Builder::new(TokioExecutor::new());

@@ -129,33 +129,22 @@ impl Status {
 
     /// The object is not there.
     pub fn not_found(resource: GroupResource<'_>, name: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            format!("{resource} {} not found", quote(name)),
-        )
-        .about(resource, name)
+        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{resource} {} not found", quote(name)))
+            .about(resource, name)
     }
 
     /// Nothing is served at this path (`apiserver/pkg/util/notfoundhandler`, `errors.NewGenericServerResponse`).
     pub fn no_such_resource() -> Self {
-        let mut status = Self::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            "the server could not find the requested resource",
-        );
+        let mut status =
+            Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource");
         status.details = Some(Details::default());
         status
     }
 
     /// The name is taken.
     pub fn already_exists(resource: GroupResource<'_>, name: &str) -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "AlreadyExists",
-            format!("{resource} {} already exists", quote(name)),
-        )
-        .about(resource, name)
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{resource} {} already exists", quote(name)))
+            .about(resource, name)
     }
 
     /// Nobody known is asking.
@@ -180,10 +169,7 @@ impl Status {
         Self::new(
             StatusCode::CONFLICT,
             "Conflict",
-            format!(
-                "Operation cannot be fulfilled on {resource} {}: {why}",
-                quote(name)
-            ),
+            format!("Operation cannot be fulfilled on {resource} {}: {why}", quote(name)),
         )
         .about(resource, name)
     }
@@ -206,15 +192,10 @@ impl Status {
             [one] => format!("{subject}: {one}"),
             many => format!("{subject}: [{}]", many.join(", ")),
         };
-        let mut status =
-            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(kind, name);
+        let mut status = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(kind, name);
         status.details.get_or_insert_default().causes = errors
             .into_iter()
-            .map(|error| Cause {
-                reason: error.kind.reason().to_owned(),
-                message: error.body(),
-                field: error.field,
-            })
+            .map(|error| Cause { reason: error.kind.reason().to_owned(), message: error.body(), field: error.field })
             .collect();
         status
     }
@@ -240,9 +221,7 @@ impl Status {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UnsupportedMediaType",
-            format!(
-                "the body of the request was in an unknown format - accepted media types include: {accepted}"
-            ),
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
         )
     }
 
@@ -263,45 +242,27 @@ impl Status {
     /// The client should come back later.
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         let mut status = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
-        status.details = Some(Details {
-            retry_after_seconds,
-            ..Details::default()
-        });
+        status.details = Some(Details { retry_after_seconds, ..Details::default() });
         status
     }
 
     /// It did not happen in time (`errors.NewTimeoutError`).
     pub fn timeout(message: &str, retry_after_seconds: u32) -> Self {
-        let mut status = Self::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "Timeout",
-            format!("Timeout: {message}"),
-        );
-        status.details = Some(Details {
-            retry_after_seconds,
-            ..Details::default()
-        });
+        let mut status = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: {message}"));
+        status.details = Some(Details { retry_after_seconds, ..Details::default() });
         status
     }
 
     /// What should serve this isn't there.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            message,
-        )
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
     /// The server's own fault.
     pub fn internal(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "InternalError",
-            format!("Internal error occurred: {message}"),
-        )
-        .because("", message, "")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", format!("Internal error occurred: {message}"))
+            .because("", message, "")
     }
 
     /// This failure as JSON.
@@ -313,19 +274,10 @@ impl Status {
     pub fn into_response(self) -> Response<Body> {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() =
-            StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            header::HeaderValue::from_static("application/json"),
-        );
-        if let Some(seconds) = self
-            .details
-            .as_ref()
-            .map(|details| details.retry_after_seconds)
-            .filter(|&s| s > 0)
-        {
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.details.as_ref().map(|details| details.retry_after_seconds).filter(|&s| s > 0) {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if self.code == 401 {
@@ -420,22 +372,12 @@ impl FieldError {
 
     /// A field that must be given.
     pub fn required(field: &str, detail: &str) -> Self {
-        Self {
-            kind: FieldErrorKind::Required,
-            field: field.to_owned(),
-            value: None,
-            detail: detail.to_owned(),
-        }
+        Self { kind: FieldErrorKind::Required, field: field.to_owned(), value: None, detail: detail.to_owned() }
     }
 
     /// A field that may not be given or changed.
     pub fn forbidden(field: &str, detail: &str) -> Self {
-        Self {
-            kind: FieldErrorKind::Forbidden,
-            field: field.to_owned(),
-            value: None,
-            detail: detail.to_owned(),
-        }
+        Self { kind: FieldErrorKind::Forbidden, field: field.to_owned(), value: None, detail: detail.to_owned() }
     }
 
     /// The message without the field's path: `field.Error.ErrorBody`.
@@ -443,10 +385,7 @@ impl FieldError {
         let mut text = self.kind.text().to_owned();
         let shown = !matches!(
             self.kind,
-            FieldErrorKind::Required
-                | FieldErrorKind::Forbidden
-                | FieldErrorKind::TooLong
-                | FieldErrorKind::Internal
+            FieldErrorKind::Required | FieldErrorKind::Forbidden | FieldErrorKind::TooLong | FieldErrorKind::Internal
         );
         if let Some(value) = self.value.as_ref().filter(|_| shown) {
             text.push_str(": ");

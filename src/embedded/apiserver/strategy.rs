@@ -27,20 +27,13 @@ pub fn prepare_for_create(row: &Row, object: &mut Value) {
                 list.push("kubernetes".into());
             }
             let name = meta::text(object, "name").to_owned();
-            let labels = meta::metadata(object)
-                .entry("labels")
-                .or_insert_with(|| json!({}));
+            let labels = meta::metadata(object).entry("labels").or_insert_with(|| json!({}));
             labels["kubernetes.io/metadata.name"] = Value::String(name);
         }
-        ("", "persistentvolumes" | "persistentvolumeclaims") => {
-            object["status"] = json!({"phase": "Pending"})
-        }
+        ("", "persistentvolumes" | "persistentvolumeclaims") => object["status"] = json!({"phase": "Pending"}),
         ("", "pods") => {
             object["status"] = json!({"phase": "Pending", "qosClass": qos_class(&object["spec"])});
-            if object["spec"]["schedulingGates"]
-                .as_array()
-                .is_some_and(|gates| !gates.is_empty())
-            {
+            if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
                 object["status"]["conditions"] = json!([{
                     "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
                     "message": "Scheduling is blocked due to non-empty scheduling gates", "lastProbeTime": null,
@@ -63,15 +56,10 @@ fn generate_job_selector(job: &mut Value) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
-    let (uid, name) = (
-        meta::text(job, "uid").to_owned(),
-        meta::text(job, "name").to_owned(),
-    );
+    let (uid, name) = (meta::text(job, "uid").to_owned(), meta::text(job, "name").to_owned());
     let spec = meta::child(job, "spec");
     let template = spec.entry("template").or_insert_with(|| json!({}));
-    let labels = meta::metadata(template)
-        .entry("labels")
-        .or_insert_with(|| json!({}));
+    let labels = meta::metadata(template).entry("labels").or_insert_with(|| json!({}));
     if !labels.is_object() {
         *labels = json!({});
     }
@@ -83,11 +71,7 @@ fn generate_job_selector(job: &mut Value) {
     ] {
         labels[key] = Value::String(value.clone());
     }
-    if let Some(selector) = spec
-        .entry("selector")
-        .or_insert_with(|| json!({}))
-        .as_object_mut()
-    {
+    if let Some(selector) = spec.entry("selector").or_insert_with(|| json!({})).as_object_mut() {
         let labels = selector.entry("matchLabels").or_insert_with(|| json!({}));
         labels["batch.kubernetes.io/controller-uid"] = Value::String(uid);
     }
@@ -102,8 +86,7 @@ pub fn prepare_for_update(row: &Row, subresource: &str, part: Part, new: &mut Va
             }
             if row.plural == "namespaces" {
                 // Finalizers of the namespace itself are changed at its `finalize` subresource only.
-                meta::child(new, "spec")
-                    .insert("finalizers".to_owned(), old["spec"]["finalizers"].clone());
+                meta::child(new, "spec").insert("finalizers".to_owned(), old["spec"]["finalizers"].clone());
             }
         }
         Part::Status => keep_all_but_status(row, new, old),
@@ -161,28 +144,23 @@ fn same_desired(new: &Value, old: &Value) -> bool {
     };
     let desired = |key: &str| !matches!(key, "metadata" | "status" | "kind" | "apiVersion");
     let keys = new.keys().chain(old.keys()).filter(|key| desired(key));
-    keys.into_iter()
-        .all(|key| new.get(key).unwrap_or(&Value::Null) == old.get(key).unwrap_or(&Value::Null))
+    keys.into_iter().all(|key| new.get(key).unwrap_or(&Value::Null) == old.get(key).unwrap_or(&Value::Null))
 }
 
 /// A pod's quality of service (`pkg/apis/core/v1/helper/qos/qos.go`).
 pub fn qos_class(spec: &Value) -> &'static str {
     let mut any = false;
     let mut guaranteed = true;
-    for container in ["initContainers", "containers"]
-        .iter()
-        .flat_map(|list| spec[list].as_array().into_iter().flatten())
+    for container in
+        ["initContainers", "containers"].iter().flat_map(|list| spec[list].as_array().into_iter().flatten())
     {
-        let (requests, limits) = (
-            &container["resources"]["requests"],
-            &container["resources"]["limits"],
-        );
+        let (requests, limits) = (&container["resources"]["requests"], &container["resources"]["limits"]);
         for resource in ["cpu", "memory"] {
             let given = |value: &Value| !matches!(value.as_str(), None | Some("0"));
             any |= given(&requests[resource]) || given(&limits[resource]);
             // Requests that are left out are defaulted from the limits.
-            guaranteed &= given(&limits[resource])
-                && (requests[resource].is_null() || requests[resource] == limits[resource]);
+            guaranteed &=
+                given(&limits[resource]) && (requests[resource].is_null() || requests[resource] == limits[resource]);
         }
     }
     match (any, guaranteed) {
@@ -195,11 +173,7 @@ pub fn qos_class(spec: &Value) -> &'static str {
 /// What to tell the creator of an object that nothing here acts on.
 pub fn unenforced(row: &Row) -> Option<String> {
     (!row.enforced()).then(|| {
-        format!(
-            "{} {}: accepted and stored, but nothing in this cluster enforces it",
-            row.api_version(),
-            row.kind
-        )
+        format!("{} {}: accepted and stored, but nothing in this cluster enforces it", row.api_version(), row.kind)
     })
 }
 
@@ -210,13 +184,9 @@ mod tests {
 
     #[test]
     fn quality_of_service() {
-        let class =
-            |resources: Value| qos_class(&json!({"containers": [{"resources": resources}]}));
+        let class = |resources: Value| qos_class(&json!({"containers": [{"resources": resources}]}));
         assert_eq!(class(json!({})), "BestEffort");
-        assert_eq!(
-            class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})),
-            "Guaranteed"
-        );
+        assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
         assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
     }
 
@@ -224,25 +194,18 @@ mod tests {
     fn the_parts_are_isolated_and_only_desired_state_counts() {
         let row = registry::find("apps", "v1", "deployments").expect("a row");
         let old = json!({"metadata": {"name": "a", "generation": 1, "labels": {"a": "b"}}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
-        let changed = json!({"metadata": {"name": "a", "generation": 1}, "spec": {"replicas": 2}, "status": {"replicas": 2}});
+        let changed =
+            json!({"metadata": {"name": "a", "generation": 1}, "spec": {"replicas": 2}, "status": {"replicas": 2}});
         let mut main = changed.clone();
         prepare_for_update(row, "", Part::Main, &mut main, &old);
         assert_eq!(
-            (
-                &main["spec"]["replicas"],
-                &main["status"]["replicas"],
-                &main["metadata"]["generation"]
-            ),
+            (&main["spec"]["replicas"], &main["status"]["replicas"], &main["metadata"]["generation"]),
             (&json!(2), &json!(1), &json!(2))
         );
         let mut status = changed;
         prepare_for_update(row, "status", Part::Status, &mut status, &old);
         assert_eq!(
-            (
-                &status["spec"]["replicas"],
-                &status["status"]["replicas"],
-                &status["metadata"]["generation"]
-            ),
+            (&status["spec"]["replicas"], &status["status"]["replicas"], &status["metadata"]["generation"]),
             (&json!(1), &json!(2), &json!(1))
         );
         assert_eq!(status["metadata"]["labels"], json!({"a": "b"}));

@@ -15,8 +15,5 @@ pub fn columns(group: &str, kind: &str) -> Value {
 /// An object's cells, in the order of its kind's columns.
 pub fn cells(group: &str, kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
     let _ = (group, kind, now);
-    vec![
-        object["metadata"]["name"].clone(),
-        object["metadata"]["creationTimestamp"].clone(),
-    ]
+    vec![object["metadata"]["name"].clone(), object["metadata"]["creationTimestamp"].clone()]
 }

@@ -25,11 +25,7 @@ pub const MASTERS: &str = "system:masters";
 impl User {
     /// A user with a name and groups.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
-        Self {
-            name: name.into(),
-            groups: groups.iter().map(|&group| group.to_owned()).collect(),
-            ..Self::default()
-        }
+        Self { name: name.into(), groups: groups.iter().map(|&group| group.to_owned()).collect(), ..Self::default() }
     }
 
     /// Someone who may do everything, for the session's owner.
@@ -52,10 +48,7 @@ impl User {
     pub fn service_account(namespace: &str, name: &str) -> Self {
         Self {
             name: format!("system:serviceaccount:{namespace}:{name}"),
-            groups: vec![
-                "system:serviceaccounts".to_owned(),
-                format!("system:serviceaccounts:{namespace}"),
-            ],
+            groups: vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
             ..Self::default()
         }
     }
@@ -66,11 +59,7 @@ impl User {
     }
 
     pub(super) fn known(mut self) -> Self {
-        if !self
-            .groups
-            .iter()
-            .any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED)
-        {
+        if !self.groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
             self.groups.push(AUTHENTICATED.to_owned());
         }
         self

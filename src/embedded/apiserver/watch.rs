@@ -58,15 +58,8 @@ struct Initial {
 }
 
 /// Answers a watch.
-pub fn watch(
-    context: &Context<'_>,
-    server: &Shared,
-    shutdown: CancellationToken,
-) -> Result<Response<Body>, Status> {
-    let accept = context
-        .headers
-        .get(http::header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
+pub fn watch(context: &Context<'_>, server: &Shared, shutdown: CancellationToken) -> Result<Response<Body>, Status> {
+    let accept = context.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
     // A watch's events may be asked for with `;stream=watch`, which says nothing new.
     let form = negotiate::form(accept)?;
     let selector = read::selector(context)?;
@@ -103,17 +96,9 @@ pub fn watch(
     let with_initial = send_initial.unwrap_or(wanted == 0);
     let (initial, position) = if with_initial {
         let page = store
-            .page(resource, &namespace, None, usize::MAX, None, |index| {
-                selector.matches(index)
-            })
+            .page(resource, &namespace, None, usize::MAX, None, |index| selector.matches(index))
             .map_err(|error| Status::expired(error.to_string()))?;
-        (
-            Some(Initial {
-                objects: page.items,
-                marked: send_initial == Some(true) && bookmarks,
-            }),
-            page.revision,
-        )
+        (Some(Initial { objects: page.items, marked: send_initial == Some(true) && bookmarks }), page.revision)
     } else if wanted == 0 {
         (None, store.revision())
     } else {
@@ -220,9 +205,8 @@ impl Watch {
 
     fn catch_up(&mut self, out: &mut BytesMut) -> Result<(), Status> {
         let store: &Store = &self.server.clone().store;
-        let (events, revision) = store
-            .events_after(self.row.id(), self.position)
-            .map_err(|error| Status::expired(error.to_string()))?;
+        let (events, revision) =
+            store.events_after(self.row.id(), self.position).map_err(|error| Status::expired(error.to_string()))?;
         for event in events {
             self.event(out, &event);
         }
@@ -242,15 +226,12 @@ impl Watch {
             (false, false) => {}
             (false, true) => self.frame(out, "ADDED", &event.object),
             (true, true) => self.frame(out, "MODIFIED", &event.object),
-            (true, false) if event.change == Change::Deleted => {
-                self.frame(out, "DELETED", &event.object)
-            }
+            (true, false) if event.change == Change::Deleted => self.frame(out, "DELETED", &event.object),
             (true, false) => {
                 // It left the selection: its last selected state, at this revision.
                 if let Some(previous) = &event.previous {
                     let mut object = previous.value();
-                    object["metadata"]["resourceVersion"] =
-                        Value::String(event.revision.to_string());
+                    object["metadata"]["resourceVersion"] = Value::String(event.revision.to_string());
                     let stored = Stored::new(event.resource, &object, event.revision);
                     self.frame(out, "DELETED", &stored);
                 }
@@ -264,14 +245,7 @@ impl Watch {
             Form::Metadata => read::partial(stored, true).unwrap_or_default(),
             Form::Table => {
                 let revision = stored.index.revision.to_string();
-                let table = read::table_of(
-                    self.row,
-                    &[stored],
-                    &revision,
-                    None,
-                    !self.defined,
-                    self.include,
-                );
+                let table = read::table_of(self.row, &[stored], &revision, None, !self.defined, self.include);
                 self.defined = true;
                 Bytes::from(serde_json::to_vec(&table).unwrap_or_default())
             }
@@ -297,11 +271,7 @@ impl Watch {
                 "rows": [{"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}}],
             }),
         };
-        put_frame(
-            out,
-            "BOOKMARK",
-            &serde_json::to_vec(&object).unwrap_or_default(),
-        );
+        put_frame(out, "BOOKMARK", &serde_json::to_vec(&object).unwrap_or_default());
     }
 }
 
@@ -315,9 +285,5 @@ fn put_frame(out: &mut BytesMut, kind: &str, object: &[u8]) {
 }
 
 fn error_frame(out: &mut BytesMut, status: &Status) {
-    put_frame(
-        out,
-        "ERROR",
-        &serde_json::to_vec(status).unwrap_or_default(),
-    );
+    put_frame(out, "ERROR", &serde_json::to_vec(status).unwrap_or_default());
 }

@@ -61,11 +61,7 @@ pub fn put(context: &mut Context<'_>, part: Part) -> Result<Response<Body>, Stat
         None if part == Part::Main && context_creates(&object) => Ok(object.clone()),
         None => Err(None),
     })?;
-    let code = if outcome.created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let code = if outcome.created { StatusCode::CREATED } else { StatusCode::OK };
     read::object(context, code, &outcome.stored)
 }
 
@@ -78,13 +74,7 @@ fn context_creates(object: &Value) -> bool {
 pub fn decode_body(context: &mut Context<'_>, options: &WriteOptions) -> Result<Value, Status> {
     let content_type = context.header(http::header::CONTENT_TYPE).to_owned();
     let mut warnings = Vec::new();
-    let mut object = schemas::decode(
-        context.row,
-        &content_type,
-        context.body,
-        options.validation,
-        &mut warnings,
-    )?;
+    let mut object = schemas::decode(context.row, &content_type, context.body, options.validation, &mut warnings)?;
     context.warnings.append(&mut warnings);
     check_kind(context, &object)?;
     convert::name_kind(context.row, &mut object);
@@ -94,10 +84,8 @@ pub fn decode_body(context: &mut Context<'_>, options: &WriteOptions) -> Result<
 
 fn check_kind(context: &Context<'_>, object: &Value) -> Result<(), Status> {
     let expected = context.row.api_version();
-    let (version, kind) = (
-        object["apiVersion"].as_str().unwrap_or_default(),
-        object["kind"].as_str().unwrap_or_default(),
-    );
+    let (version, kind) =
+        (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
     if !version.is_empty() && version != expected {
         return Err(Status::bad_request(format!(
             "the API version in the data ({version}) does not match the expected API version ({expected})"
@@ -133,16 +121,10 @@ fn set_namespace(context: &Context<'_>, object: &mut Value) -> Result<(), Status
 }
 
 /// Creates an object, from whatever source.
-pub fn create(
-    context: &mut Context<'_>,
-    mut object: Value,
-    options: &WriteOptions,
-) -> Result<Arc<Stored>, Status> {
+pub fn create(context: &mut Context<'_>, mut object: Value, options: &WriteOptions) -> Result<Arc<Stored>, Status> {
     let row = context.row;
     if row.namespaced && context.info.namespace.is_empty() {
-        return Err(Status::bad_request(
-            "an empty namespace may not be set during creation",
-        ));
+        return Err(Status::bad_request("an empty namespace may not be set during creation"));
     }
     if !meta::text(&object, "resourceVersion").is_empty() {
         return Err(Status::new(
@@ -169,25 +151,16 @@ pub fn create(
     convert::to_storage(row, &mut object);
     let key = Key::new(context.namespace(), &name);
     if options.dry_run {
-        if context
-            .server
-            .store
-            .get(row.id(), context.namespace(), &name)
-            .is_some()
-        {
+        if context.server.store.get(row.id(), context.namespace(), &name).is_some() {
             return Err(Status::already_exists(row.resource(), &name));
         }
         return Ok(Arc::new(Stored::new(row.id(), &object, 0)));
     }
-    let stored = context
-        .server
-        .store
-        .commit(row.id(), key, None, Write::Put(&mut object))
-        .map_err(|error| match error {
+    let stored =
+        context.server.store.commit(row.id(), key, None, Write::Put(&mut object)).map_err(|error| match error {
             CommitError::Changed if generated => {
                 let mut status = Status::already_exists(row.resource(), &name);
-                status.message +=
-                    ", the server was not able to generate a unique name for the object";
+                status.message += ", the server was not able to generate a unique name for the object";
                 status
             }
             CommitError::Changed => Status::already_exists(row.resource(), &name),
@@ -208,18 +181,10 @@ fn fill_identity(context: &Context<'_>, object: &mut Value) -> Result<bool, Stat
             return Err(Status::invalid(row.group_kind(), "", vec![error]));
         }
         generated = true;
-        meta::metadata(object).insert(
-            "name".to_owned(),
-            Value::String(meta::generate_name(&prefix)),
-        );
+        meta::metadata(object).insert("name".to_owned(), Value::String(meta::generate_name(&prefix)));
     }
     let metadata = meta::metadata(object);
-    for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "generation",
-    ] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         metadata.remove(field);
     }
     metadata.insert("uid".to_owned(), Value::String(meta::new_uid()));
@@ -246,24 +211,16 @@ pub fn update(
         let Some(current) = context.server.store.get(row.id(), &namespace, &name) else {
             let mut warnings = Vec::new();
             let creates = operation == "Apply" || row.create_on_update();
-            let object = if creates {
-                change(&mut warnings, None)
-            } else {
-                Err(None)
-            };
-            let mut object = object.map_err(|status| {
-                status.unwrap_or_else(|| Status::not_found(row.resource(), &name))
-            })?;
+            let object = if creates { change(&mut warnings, None) } else { Err(None) };
+            let mut object =
+                object.map_err(|status| status.unwrap_or_else(|| Status::not_found(row.resource(), &name)))?;
             context.warnings.append(&mut warnings);
             convert::name_kind(row, &mut object);
             set_namespace(context, &mut object)?;
             meta::metadata(&mut object).insert("name".to_owned(), Value::String(name.clone()));
             admission::may_create_by_update(context)?;
             let stored = create(context, object, options)?;
-            return Ok(Outcome {
-                stored,
-                created: true,
-            });
+            return Ok(Outcome { stored, created: true });
         };
         let old = convert::value(row, &current);
         let mut warnings = Vec::new();
@@ -274,11 +231,7 @@ pub fn update(
         let given = meta::text(&new, "resourceVersion").to_owned();
         let unconditional = given.is_empty() || given == "0";
         if unconditional && operation == "Update" && !row.unconditional_update() {
-            let error = FieldError::invalid(
-                "metadata.resourceVersion",
-                0,
-                "must be specified for an update",
-            );
+            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             return Err(Status::invalid(row.group_kind(), &name, vec![error]));
         }
         let given_uid = meta::text(&new, "uid");
@@ -309,46 +262,26 @@ pub fn update(
             managed::on_update(row, &mut new, &old, &context.info.subresource, options);
         }
         // Nothing changed: nothing is written (store.go's shortcut in GuaranteedUpdate).
-        meta::metadata(&mut new).insert(
-            "resourceVersion".to_owned(),
-            Value::String(current.index.revision.to_string()),
-        );
+        meta::metadata(&mut new)
+            .insert("resourceVersion".to_owned(), Value::String(current.index.revision.to_string()));
         if same_but_times(&new, &old) && !delete::finished(row, &new, &old) {
             context.warnings.append(&mut warnings);
-            return Ok(Outcome {
-                stored: current,
-                created: false,
-            });
+            return Ok(Outcome { stored: current, created: false });
         }
         let finished = delete::finished(row, &new, &old);
         convert::to_storage(row, &mut new);
         context.warnings.append(&mut warnings);
         if options.dry_run {
             let stored = Arc::new(Stored::new(row.id(), &new, current.index.revision));
-            return Ok(Outcome {
-                stored,
-                created: false,
-            });
+            return Ok(Outcome { stored, created: false });
         }
-        let write = if finished {
-            Write::Remove(&mut new)
-        } else {
-            Write::Put(&mut new)
-        };
-        match context.server.store.commit(
-            row.id(),
-            Key::new(&namespace, &name),
-            Some(&current),
-            write,
-        ) {
+        let write = if finished { Write::Remove(&mut new) } else { Write::Put(&mut new) };
+        match context.server.store.commit(row.id(), Key::new(&namespace, &name), Some(&current), write) {
             Ok(stored) => {
                 if finished {
                     admission::removed(context.server, row, &new);
                 }
-                return Ok(Outcome {
-                    stored,
-                    created: false,
-                });
+                return Ok(Outcome { stored, created: false });
             }
             // Read again: a patch applies to the newer state, a replace with a version is refused.
             Err(_) => continue,

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// How one image becomes runnable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Image {
@@ -26,7 +28,7 @@ pub struct Image {
 }
 
 /// Where a container's root filesystem comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Rootfs {
     /// The host's own programs, under a private writable layer.
     #[default]

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
@@ -45,7 +46,7 @@ pub trait NodeNetwork: Send + Sync + 'static {
 }
 
 /// What a pod sandbox is made from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SandboxConfig {
     /// The pod's `metadata.uid`, unique on the node for its life.
     pub pod_uid: String,
@@ -71,7 +72,7 @@ pub struct Sandbox {
 }
 
 /// What a container is made from, everything already resolved.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// Unique on the node for ever: a restarted container has a new one.
     pub id: String,
@@ -98,7 +99,7 @@ pub struct ContainerConfig {
 }
 
 /// Another program in a running container.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExecConfig {
     /// Program and arguments. Environment, directory and user are the container's.
     pub argv: Vec<String>,
@@ -109,7 +110,7 @@ pub struct ExecConfig {
 }
 
 /// Who a process runs as.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RunAs {
     /// A user name or number; `None` is the caller's own.
     pub user: Option<String>,
@@ -120,7 +121,7 @@ pub struct RunAs {
 }
 
 /// A host directory or file seen in a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// On the host; must exist.
     pub source: PathBuf,
@@ -170,7 +171,7 @@ impl std::fmt::Debug for Signals {
 }
 
 /// How a program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// By itself.
     Code(i32),

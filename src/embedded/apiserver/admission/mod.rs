@@ -22,23 +22,14 @@ impl Admitted {
 }
 
 /// Admits a create.
-pub fn create(
-    context: &mut Context<'_>,
-    object: &mut Value,
-    dry_run: bool,
-) -> Result<Admitted, Status> {
+pub fn create(context: &mut Context<'_>, object: &mut Value, dry_run: bool) -> Result<Admitted, Status> {
     let _ = (object, dry_run);
     namespace_exists(context)?;
     Ok(Admitted)
 }
 
 /// Admits an update.
-pub fn update(
-    context: &mut Context<'_>,
-    part: Part,
-    new: &mut Value,
-    old: &Value,
-) -> Result<(), Status> {
+pub fn update(context: &mut Context<'_>, part: Part, new: &mut Value, old: &Value) -> Result<(), Status> {
     let _ = (context, part, new, old);
     Ok(())
 }
@@ -59,21 +50,9 @@ fn namespace_exists(context: &Context<'_>) -> Result<(), Status> {
     if !context.row.namespaced || context.row.is_virtual() {
         return Ok(());
     }
-    match context
-        .server
-        .store
-        .get(NAMESPACES, "", &context.info.namespace)
-    {
-        None => Err(Status::not_found(
-            GroupResource {
-                group: "",
-                resource: "namespaces",
-            },
-            &context.info.namespace,
-        )),
-        Some(namespace) if namespace.index.deleting => {
-            Err(namespace_refusal(context, &context.info.name))
-        }
+    match context.server.store.get(NAMESPACES, "", &context.info.namespace) {
+        None => Err(Status::not_found(GroupResource { group: "", resource: "namespaces" }, &context.info.namespace)),
+        Some(namespace) if namespace.index.deleting => Err(namespace_refusal(context, &context.info.name)),
         Some(_) => Ok(()),
     }
 }
@@ -84,9 +63,7 @@ pub fn namespace_refusal(context: &Context<'_>, name: &str) -> Status {
     let mut status = Status::forbidden(
         context.row.resource(),
         name,
-        &format!(
-            "unable to create new content in namespace {namespace} because it is being terminated"
-        ),
+        &format!("unable to create new content in namespace {namespace} because it is being terminated"),
     );
     status = status.because(
         "NamespaceTerminating",
@@ -101,11 +78,7 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// The namespace lifecycle plugin's check of deletions.
 pub fn may_delete(context: &Context<'_>, name: &str) -> Result<(), Status> {
     if (context.row.group, context.row.plural) == ("", "namespaces") && IMMORTAL.contains(&name) {
-        return Err(Status::forbidden(
-            context.row.resource(),
-            name,
-            "this namespace may not be deleted",
-        ));
+        return Err(Status::forbidden(context.row.resource(), name, "this namespace may not be deleted"));
     }
     Ok(())
 }

@@ -54,11 +54,7 @@ pub struct Subresource {
 }
 
 static BY_PATH: LazyLock<HashMap<(&'static str, &'static str, &'static str), &'static Row>> =
-    LazyLock::new(|| {
-        ROWS.iter()
-            .map(|row| ((row.group, row.version, row.plural), row))
-            .collect()
-    });
+    LazyLock::new(|| ROWS.iter().map(|row| ((row.group, row.version, row.plural), row)).collect());
 
 /// The row served at a path.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Row> {
@@ -67,59 +63,40 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Row> {
 
 /// The row of a kind.
 pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Row> {
-    ROWS.iter()
-        .find(|row| row.group == group && row.version == version && row.kind == kind)
+    ROWS.iter().find(|row| row.group == group && row.version == version && row.kind == kind)
 }
 
 impl Row {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// Where its objects are kept: both groups of events share one place.
     pub fn id(&self) -> ResourceId {
-        let group = if self.plural == "events" {
-            ""
-        } else {
-            self.group
-        };
+        let group = if self.plural == "events" { "" } else { self.group };
         ResourceId::new(group, self.plural)
     }
 
     /// The row in whose version objects are kept.
     pub fn storage(&'static self) -> &'static Self {
         let id = self.id();
-        ROWS.iter()
-            .find(|row| row.group == id.group && row.plural == id.plural)
-            .unwrap_or(self)
+        ROWS.iter().find(|row| row.group == id.group && row.plural == id.plural).unwrap_or(self)
     }
 
     /// For messages: `deployments.apps`.
     pub fn resource(&self) -> GroupResource<'static> {
-        GroupResource {
-            group: self.group,
-            resource: self.plural,
-        }
+        GroupResource { group: self.group, resource: self.plural }
     }
 
     /// For messages about invalid objects: `Deployment.apps`.
     pub fn group_kind(&self) -> GroupResource<'static> {
-        GroupResource {
-            group: self.group,
-            resource: self.kind,
-        }
+        GroupResource { group: self.group, resource: self.kind }
     }
 
     /// A subresource by name.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
-        self.subresources
-            .iter()
-            .find(|subresource| subresource.name == name)
+        self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
     /// Whether `status` is written apart from the rest.
@@ -132,25 +109,13 @@ impl Row {
     pub fn has_generation(&self) -> bool {
         match self.group {
             "apps" => self.plural != "controllerrevisions",
-            "batch"
-            | "admissionregistration.k8s.io"
-            | "flowcontrol.apiserver.k8s.io"
-            | "apiextensions.k8s.io" => true,
-            "" => matches!(
-                self.plural,
-                "pods" | "podtemplates" | "replicationcontrollers"
-            ),
-            "networking.k8s.io" => matches!(
-                self.plural,
-                "ingresses" | "ingressclasses" | "networkpolicies"
-            ),
+            "batch" | "admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io" | "apiextensions.k8s.io" => true,
+            "" => matches!(self.plural, "pods" | "podtemplates" | "replicationcontrollers"),
+            "networking.k8s.io" => matches!(self.plural, "ingresses" | "ingressclasses" | "networkpolicies"),
             "policy" => self.plural == "poddisruptionbudgets",
             "discovery.k8s.io" => true,
             "scheduling.k8s.io" => self.plural == "priorityclasses",
-            "resource.k8s.io" => matches!(
-                self.plural,
-                "resourceslices" | "deviceclasses" | "devicetaintrules"
-            ),
+            "resource.k8s.io" => matches!(self.plural, "resourceslices" | "deviceclasses" | "devicetaintrules"),
             _ => false,
         }
     }
@@ -180,13 +145,7 @@ impl Row {
     pub fn create_on_update(&self) -> bool {
         matches!(
             self.plural,
-            "runtimeclasses"
-                | "leases"
-                | "leasecandidates"
-                | "limitranges"
-                | "events"
-                | "services"
-                | "endpoints"
+            "runtimeclasses" | "leases" | "leasecandidates" | "limitranges" | "events" | "services" | "endpoints"
         ) || self.group == "rbac.authorization.k8s.io"
     }
 
@@ -206,11 +165,7 @@ impl Row {
                     | "namespaces"
             ) | (
                 "storage.k8s.io",
-                "csidrivers"
-                    | "csinodes"
-                    | "storageclasses"
-                    | "volumeattachments"
-                    | "volumeattributesclasses"
+                "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments" | "volumeattributesclasses"
             ) | ("resource.k8s.io", _)
         )
     }
@@ -261,12 +216,6 @@ mod tests {
         let old = find("", "v1", "events").expect("a row");
         assert_eq!(new.id(), old.id());
         assert_eq!(new.storage().group, "");
-        assert_eq!(
-            find("autoscaling", "v1", "horizontalpodautoscalers")
-                .expect("a row")
-                .storage()
-                .version,
-            "v2"
-        );
+        assert_eq!(find("autoscaling", "v1", "horizontalpodautoscalers").expect("a row").storage().version, "v2");
     }
 }

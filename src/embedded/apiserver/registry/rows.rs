@@ -2,16 +2,7 @@
 
 use super::{Row, Subresource as Sub};
 
-const ALL: &[&str] = &[
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const GPU: &[&str] = &["get", "patch", "update"];
 
 /// All resources, the groups in the order in which discovery lists them.
@@ -97,24 +88,10 @@ pub static ROWS: &[Row] = &[
         namespaced: false,
         short_names: &["ns"],
         categories: &[],
-        verbs: &[
-            "create", "delete", "get", "list", "patch", "update", "watch",
-        ],
+        verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
         subresources: &[
-            Sub {
-                name: "finalize",
-                group: "",
-                version: "v1",
-                kind: "Namespace",
-                verbs: &["update"],
-            },
-            Sub {
-                name: "status",
-                group: "",
-                version: "v1",
-                kind: "Namespace",
-                verbs: GPU,
-            },
+            Sub { name: "finalize", group: "", version: "v1", kind: "Namespace", verbs: &["update"] },
+            Sub { name: "status", group: "", version: "v1", kind: "Namespace", verbs: GPU },
         ],
     },
     Row {
@@ -133,17 +110,9 @@ pub static ROWS: &[Row] = &[
                 group: "",
                 version: "v1",
                 kind: "NodeProxyOptions",
-                verbs: &[
-                    "create", "delete", "get", "head", "options", "patch", "update",
-                ],
+                verbs: &["create", "delete", "get", "head", "options", "patch", "update"],
             },
-            Sub {
-                name: "status",
-                group: "",
-                version: "v1",
-                kind: "Node",
-                verbs: GPU,
-            },
+            Sub { name: "status", group: "", version: "v1", kind: "Node", verbs: GPU },
         ],
     },
     Row {
@@ -156,13 +125,7 @@ pub static ROWS: &[Row] = &[
         short_names: &["pvc"],
         categories: &[],
         verbs: ALL,
-        subresources: &[Sub {
-            name: "status",
-            group: "",
-            version: "v1",
-            kind: "PersistentVolumeClaim",
-            verbs: GPU,
-        }],
+        subresources: &[Sub { name: "status", group: "", version: "v1", kind: "PersistentVolumeClaim", verbs: GPU }],
     },
     Row {
         group: "",
@@ -174,13 +137,7 @@ pub static ROWS: &[Row] = &[
         short_names: &["pv"],
         categories: &[],
         verbs: ALL,
-        subresources: &[Sub {
-            name: "status",
-            group: "",
-            version: "v1",
-            kind: "PersistentVolume",
-            verbs: GPU,
-        }],
+        subresources: &[Sub { name: "status", group: "", version: "v1", kind: "PersistentVolume", verbs: GPU }],
     },
     Row {
         group: "",
@@ -193,48 +150,12 @@ pub static ROWS: &[Row] = &[
         categories: &["all"],
         verbs: ALL,
         subresources: &[
-            Sub {
-                name: "attach",
-                group: "",
-                version: "v1",
-                kind: "PodAttachOptions",
-                verbs: &["create", "get"],
-            },
-            Sub {
-                name: "binding",
-                group: "",
-                version: "v1",
-                kind: "Binding",
-                verbs: &["create"],
-            },
-            Sub {
-                name: "ephemeralcontainers",
-                group: "",
-                version: "v1",
-                kind: "Pod",
-                verbs: GPU,
-            },
-            Sub {
-                name: "eviction",
-                group: "policy",
-                version: "v1",
-                kind: "Eviction",
-                verbs: &["create"],
-            },
-            Sub {
-                name: "exec",
-                group: "",
-                version: "v1",
-                kind: "PodExecOptions",
-                verbs: &["create", "get"],
-            },
-            Sub {
-                name: "log",
-                group: "",
-                version: "v1",
-                kind: "Pod",
-                verbs: &["get"],
-            },
+            Sub { name: "attach", group: "", version: "v1", kind: "PodAttachOptions", verbs: &["create", "get"] },
+            Sub { name: "binding", group: "", version: "v1", kind: "Binding", verbs: &["create"] },
+            Sub { name: "ephemeralcontainers", group: "", version: "v1", kind: "Pod", verbs: GPU },
+            Sub { name: "eviction", group: "policy", version: "v1", kind: "Eviction", verbs: &["create"] },
+            Sub { name: "exec", group: "", version: "v1", kind: "PodExecOptions", verbs: &["create", "get"] },
+            Sub { name: "log", group: "", version: "v1", kind: "Pod", verbs: &["get"] },
             Sub {
                 name: "portforward",
                 group: "",
@@ -247,24 +168,10 @@ pub static ROWS: &[Row] = &[
                 group: "",
                 version: "v1",
                 kind: "PodProxyOptions",
-                verbs: &[
-                    "create", "delete", "get", "head", "options", "patch", "update",
-                ],
+                verbs: &["create", "delete", "get", "head", "options", "patch", "update"],
             },
-            Sub {
-                name: "resize",
-                group: "",
-                version: "v1",
-                kind: "Pod",
-                verbs: GPU,
-            },
-            Sub {
-                name: "status",
-                group: "",
-                version: "v1",
-                kind: "Pod",
-                verbs: GPU,
-            },
+            Sub { name: "resize", group: "", version: "v1", kind: "Pod", verbs: GPU },
+            Sub { name: "status", group: "", version: "v1", kind: "Pod", verbs: GPU },
         ],
     },
     Row {
@@ -290,20 +197,8 @@ pub static ROWS: &[Row] = &[
         categories: &["all"],
         verbs: ALL,
         subresources: &[
-            Sub {
-                name: "scale",
-                group: "autoscaling",
-                version: "v1",
-                kind: "Scale",
-                verbs: GPU,
-            },
-            Sub {
-                name: "status",
-                group: "",
-                version: "v1",
-                kind: "ReplicationController",
-                verbs: GPU,
-            },
+            Sub { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: GPU },
+            Sub { name: "status", group: "", version: "v1", kind: "ReplicationController", verbs: GPU },
         ],
     },
     Row {
@@ -316,13 +211,7 @@ pub static ROWS: &[Row] = &[
         short_names: &["quota"],
         categories: &[],
         verbs: ALL,
-        subresources: &[Sub {
-            name: "status",
-            group: "",
-            version: "v1",
-            kind: "ResourceQuota",
-            verbs: GPU,
-        }],
+        subresources: &[Sub { name: "status", group: "", version: "v1", kind: "ResourceQuota", verbs: GPU }],
     },
     Row {
         group: "",
@@ -370,17 +259,9 @@ pub static ROWS: &[Row] = &[
                 group: "",
                 version: "v1",
                 kind: "ServiceProxyOptions",
-                verbs: &[
-                    "create", "delete", "get", "head", "options", "patch", "update",
-                ],
+                verbs: &["create", "delete", "get", "head", "options", "patch", "update"],
             },
-            Sub {
-                name: "status",
-                group: "",
-                version: "v1",
-                kind: "Service",
-                verbs: GPU,
-            },
+            Sub { name: "status", group: "", version: "v1", kind: "Service", verbs: GPU },
         ],
     },
     Row {
@@ -423,13 +304,7 @@ pub static ROWS: &[Row] = &[
         short_names: &["ds"],
         categories: &["all"],
         verbs: ALL,
-        subresources: &[Sub {
-            name: "status",
-            group: "apps",
-            version: "v1",
-            kind: "DaemonSet",
-            verbs: GPU,
-        }],
+        subresources: &[Sub { name: "status", group: "apps", version: "v1", kind: "DaemonSet", verbs: GPU }],
     },
     Row {
         group: "apps",
@@ -442,20 +317,8 @@ pub static ROWS: &[Row] = &[
         categories: &["all"],
         verbs: ALL,
         subresources: &[
-            Sub {
-                name: "scale",
-                group: "autoscaling",
-                version: "v1",
-                kind: "Scale",
-                verbs: GPU,
-            },
-            Sub {
-                name: "status",
-                group: "apps",
-                version: "v1",
-                kind: "Deployment",
-                verbs: GPU,
-            },
+            Sub { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: GPU },
+            Sub { name: "status", group: "apps", version: "v1", kind: "Deployment", verbs: GPU },
         ],
     },
     Row {
@@ -469,20 +332,8 @@ pub static ROWS: &[Row] = &[
         categories: &["all"],
         verbs: ALL,
         subresources: &[
-            Sub {
-                name: "scale",
-                group: "autoscaling",
-                version: "v1",
-                kind: "Scale",
-                verbs: GPU,
-            },
-            Sub {
-                name: "status",
-                group: "apps",
-                version: "v1",
-                kind: "ReplicaSet",
-                verbs: GPU,
-            },
+            Sub { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: GPU },
+            Sub { name: "status", group: "apps", version: "v1", kind: "ReplicaSet", verbs: GPU },
         ],
     },
     Row {
@@ -496,20 +347,8 @@ pub static ROWS: &[Row] = &[
         categories: &["all"],
         verbs: ALL,
         subresources: &[
-            Sub {
-                name: "scale",
-                group: "autoscaling",
-                version: "v1",
-                kind: "Scale",
-                verbs: GPU,
-            },
-            Sub {
-                name: "status",
-                group: "apps",
-                version: "v1",
-                kind: "StatefulSet",
-                verbs: GPU,
-            },
+            Sub { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: GPU },
+            Sub { name: "status", group: "apps", version: "v1", kind: "StatefulSet", verbs: GPU },
         ],
     },
     Row {
@@ -642,13 +481,7 @@ pub static ROWS: &[Row] = &[
         short_names: &["cj"],
         categories: &["all"],
         verbs: ALL,
-        subresources: &[Sub {
-            name: "status",
-            group: "batch",
-            version: "v1",
-            kind: "CronJob",
-            verbs: GPU,
-        }],
+        subresources: &[Sub { name: "status", group: "batch", version: "v1", kind: "CronJob", verbs: GPU }],
     },
     Row {
         group: "batch",
@@ -660,13 +493,7 @@ pub static ROWS: &[Row] = &[
         short_names: &[],
         categories: &["all"],
         verbs: ALL,
-        subresources: &[Sub {
-            name: "status",
-            group: "batch",
-            version: "v1",
-            kind: "Job",
-            verbs: GPU,
-        }],
+        subresources: &[Sub { name: "status", group: "batch", version: "v1", kind: "Job", verbs: GPU }],
     },
     Row {
         group: "certificates.k8s.io",
@@ -759,13 +586,7 @@ pub static ROWS: &[Row] = &[
         short_names: &["ing"],
         categories: &[],
         verbs: ALL,
-        subresources: &[Sub {
-            name: "status",
-            group: "networking.k8s.io",
-            version: "v1",
-            kind: "Ingress",
-            verbs: GPU,
-        }],
+        subresources: &[Sub { name: "status", group: "networking.k8s.io", version: "v1", kind: "Ingress", verbs: GPU }],
     },
     Row {
         group: "networking.k8s.io",

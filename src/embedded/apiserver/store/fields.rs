@@ -44,9 +44,7 @@ pub fn selectable(resource: ResourceId) -> &'static [&'static str] {
         ("", "services") => &["spec.clusterIP", "spec.type"],
         ("", "replicationcontrollers") | ("apps", "replicasets") => &["status.replicas"],
         ("batch", "jobs") => &["status.successful"],
-        ("certificates.k8s.io", "certificatesigningrequests" | "clustertrustbundles") => {
-            &["spec.signerName"]
-        }
+        ("certificates.k8s.io", "certificatesigningrequests" | "clustertrustbundles") => &["spec.signerName"],
         ("resource.k8s.io", "resourceslices") => &["spec.driver", "spec.nodeName"],
         _ => &[],
     }
@@ -54,10 +52,7 @@ pub fn selectable(resource: ResourceId) -> &'static [&'static str] {
 
 /// The values of those fields.
 pub fn values(resource: ResourceId, object: &Value) -> Box<[Box<str>]> {
-    selectable(resource)
-        .iter()
-        .map(|field| value(resource, object, field))
-        .collect()
+    selectable(resource).iter().map(|field| value(resource, object, field)).collect()
 }
 
 fn value(resource: ResourceId, object: &Value, field: &str) -> Box<str> {

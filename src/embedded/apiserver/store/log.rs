@@ -68,25 +68,11 @@ impl Log {
         }
     }
 
-    pub(super) fn after(
-        &self,
-        resource: ResourceId,
-        revision: u64,
-    ) -> Result<Vec<Arc<Event>>, TooOld> {
+    pub(super) fn after(&self, resource: ResourceId, revision: u64) -> Result<Vec<Arc<Event>>, TooOld> {
         if revision < self.compacted {
-            return Err(TooOld {
-                wanted: revision,
-                oldest: self.compacted,
-            });
+            return Err(TooOld { wanted: revision, oldest: self.compacted });
         }
-        let from = self
-            .events
-            .partition_point(|event| event.revision <= revision);
-        Ok(self
-            .events
-            .range(from..)
-            .filter(|event| event.resource == resource)
-            .cloned()
-            .collect())
+        let from = self.events.partition_point(|event| event.revision <= revision);
+        Ok(self.events.range(from..).filter(|event| event.resource == resource).cloned().collect())
     }
 }

@@ -49,10 +49,7 @@ pub struct Key {
 impl Key {
     /// A key from its two parts.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -98,10 +95,7 @@ struct Collection {
 
 impl Default for Collection {
     fn default() -> Self {
-        Self {
-            objects: BTreeMap::new(),
-            changed: watch::Sender::new(0),
-        }
+        Self { objects: BTreeMap::new(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -128,25 +122,15 @@ impl Store {
 
     /// One object.
     pub fn get(&self, resource: ResourceId, namespace: &str, name: &str) -> Option<Arc<Stored>> {
-        self.lock()
-            .collections
-            .get(&resource)?
-            .objects
-            .get(&Key::new(namespace, name))
-            .cloned()
+        self.lock().collections.get(&resource)?.objects.get(&Key::new(namespace, name)).cloned()
     }
 
     /// All objects of a resource, in a namespace or (`""`) everywhere.
     pub fn all(&self, resource: ResourceId, namespace: &str) -> Vec<Arc<Stored>> {
         let inner = self.lock();
-        inner
-            .collections
-            .get(&resource)
-            .map_or_else(Vec::new, |collection| {
-                in_namespace(&collection.objects, namespace, None)
-                    .map(|(_, stored)| Arc::clone(stored))
-                    .collect()
-            })
+        inner.collections.get(&resource).map_or_else(Vec::new, |collection| {
+            in_namespace(&collection.objects, namespace, None).map(|(_, stored)| Arc::clone(stored)).collect()
+        })
     }
 
     /// Up to `limit` objects after `after` for which `wanted` holds, now or as of revision `snapshot`.
@@ -163,11 +147,7 @@ impl Store {
         wanted: impl Fn(&Index) -> bool,
     ) -> Result<Page, TooOld> {
         let inner = self.lock();
-        let mut page = Page {
-            items: Vec::new(),
-            revision: snapshot.unwrap_or(inner.revision),
-            next: None,
-        };
+        let mut page = Page { items: Vec::new(), revision: snapshot.unwrap_or(inner.revision), next: None };
         let Some(collection) = inner.collections.get(&resource) else {
             return Ok(page);
         };
@@ -197,13 +177,7 @@ impl Store {
         let objects = objects.as_ref().unwrap_or(&collection.objects);
         in_namespace(objects, namespace, after).for_each(|(_, stored)| take(stored));
         if let Some(last) = page.items.last().filter(|_| left > 0) {
-            page.next = Some((
-                Key {
-                    namespace: last.index.namespace.clone(),
-                    name: last.index.name.clone(),
-                },
-                left,
-            ));
+            page.next = Some((Key { namespace: last.index.namespace.clone(), name: last.index.name.clone() }, left));
         }
         Ok(page)
     }
@@ -223,8 +197,7 @@ impl Store {
         let inner = &mut *guard;
         if expected.is_none() && matches!(write, Write::Put(_)) && !key.namespace.is_empty() {
             let namespaces = inner.collections.get(&NAMESPACES);
-            let namespace =
-                namespaces.and_then(|all| all.objects.get(&Key::new("", &key.namespace)));
+            let namespace = namespaces.and_then(|all| all.objects.get(&Key::new("", &key.namespace)));
             if namespace.is_none_or(|stored| stored.index.deleting) {
                 return Err(CommitError::NamespaceTerminating);
             }
@@ -254,44 +227,26 @@ impl Store {
             collection.objects.insert(key, Arc::clone(&stored));
         }
         inner.revision = revision;
-        inner.log.push(Event {
-            revision,
-            resource,
-            change,
-            object: Arc::clone(&stored),
-            previous,
-        });
+        inner.log.push(Event { revision, resource, change, object: Arc::clone(&stored), previous });
         collection.changed.send_replace(revision);
         Ok(stored)
     }
 
     /// Tells when a resource changes. The value is the revision of its last change.
     pub fn subscribe(&self, resource: ResourceId) -> watch::Receiver<u64> {
-        self.lock()
-            .collections
-            .entry(resource)
-            .or_default()
-            .changed
-            .subscribe()
+        self.lock().collections.entry(resource).or_default().changed.subscribe()
     }
 
     /// The revision of a resource's last change, 0 if it never changed.
     pub fn last_change(&self, resource: ResourceId) -> u64 {
-        self.lock()
-            .collections
-            .get(&resource)
-            .map_or(0, |collection| *collection.changed.borrow())
+        self.lock().collections.get(&resource).map_or(0, |collection| *collection.changed.borrow())
     }
 
     /// What happened to a resource after `revision`, and the store's revision now.
     ///
     /// # Errors
     /// [`TooOld`] when the log no longer reaches back that far.
-    pub fn events_after(
-        &self,
-        resource: ResourceId,
-        revision: u64,
-    ) -> Result<(Vec<Arc<Event>>, u64), TooOld> {
+    pub fn events_after(&self, resource: ResourceId, revision: u64) -> Result<(Vec<Arc<Event>>, u64), TooOld> {
         let inner = self.lock();
         Ok((inner.log.after(resource, revision)?, inner.revision))
     }
@@ -299,19 +254,12 @@ impl Store {
 
 impl Inner {
     /// What the objects that changed after a revision were then; `None`: not there.
-    fn undo(
-        &self,
-        resource: ResourceId,
-        revision: u64,
-    ) -> Result<BTreeMap<Key, Option<Arc<Stored>>>, TooOld> {
+    fn undo(&self, resource: ResourceId, revision: u64) -> Result<BTreeMap<Key, Option<Arc<Stored>>>, TooOld> {
         let mut past = BTreeMap::new();
         for event in self.log.after(resource, revision)? {
             let index = &event.object.index;
-            past.entry(Key {
-                namespace: index.namespace.clone(),
-                name: index.name.clone(),
-            })
-            .or_insert_with(|| event.previous.clone());
+            past.entry(Key { namespace: index.namespace.clone(), name: index.name.clone() })
+                .or_insert_with(|| event.previous.clone());
         }
         Ok(past)
     }
@@ -346,9 +294,7 @@ mod tests {
         let mut object = json!({"metadata": {"name": name, "labels": {"b": "2", "a": "1"}}});
         let key = Key::new("", name);
         let current = store.get(NODES, "", name);
-        store
-            .commit(NODES, key, current.as_ref(), Write::Put(&mut object))
-            .expect("nobody else writes")
+        store.commit(NODES, key, current.as_ref(), Write::Put(&mut object)).expect("nobody else writes")
     }
 
     #[test]
@@ -357,12 +303,7 @@ mod tests {
         let first = put(&store, "a");
         put(&store, "a");
         let mut object = json!({"metadata": {"name": "a"}});
-        let result = store.commit(
-            NODES,
-            Key::new("", "a"),
-            Some(&first),
-            Write::Put(&mut object),
-        );
+        let result = store.commit(NODES, Key::new("", "a"), Some(&first), Write::Put(&mut object));
         assert!(matches!(result, Err(CommitError::Changed)));
         assert_eq!(store.revision(), 2);
     }
@@ -380,15 +321,9 @@ mod tests {
         // What comes later doesn't show in the rest of a list.
         put(&store, "bb");
         let c = put(&store, "c");
-        let second = store
-            .page(NODES, "", Some(&after), 2, Some(first.revision), |_| true)
-            .expect("kept");
+        let second = store.page(NODES, "", Some(&after), 2, Some(first.revision), |_| true).expect("kept");
         assert_eq!(
-            second
-                .items
-                .iter()
-                .map(|item| (&*item.index.name, item.index.revision))
-                .collect::<Vec<_>>(),
+            second.items.iter().map(|item| (&*item.index.name, item.index.revision)).collect::<Vec<_>>(),
             [("c", 3)]
         );
         assert_eq!(c.index.revision, 5);
@@ -399,12 +334,7 @@ mod tests {
     fn nothing_is_put_into_a_namespace_that_is_not_there() {
         let store = Store::default();
         let mut object = json!({"metadata": {"name": "a", "namespace": "gone"}});
-        let result = store.commit(
-            ResourceId::new("", "pods"),
-            Key::new("gone", "a"),
-            None,
-            Write::Put(&mut object),
-        );
+        let result = store.commit(ResourceId::new("", "pods"), Key::new("gone", "a"), None, Write::Put(&mut object));
         assert!(matches!(result, Err(CommitError::NamespaceTerminating)));
     }
 
@@ -417,17 +347,7 @@ mod tests {
         put(&store, "a");
         let (events, revision) = store.events_after(NODES, 0).expect("nothing is compacted");
         assert_eq!(revision, 2);
-        assert_eq!(
-            events.iter().map(|event| event.change).collect::<Vec<_>>(),
-            [Change::Added, Change::Modified]
-        );
-        assert_eq!(
-            store
-                .events_after(NODES, 1)
-                .expect("nothing is compacted")
-                .0
-                .len(),
-            1
-        );
+        assert_eq!(events.iter().map(|event| event.change).collect::<Vec<_>>(), [Change::Added, Change::Modified]);
+        assert_eq!(store.events_after(NODES, 1).expect("nothing is compacted").0.len(), 1);
     }
 }

@@ -40,17 +40,10 @@ impl Stored {
         let metadata = &object["metadata"];
         let text = |value: &Value| value.as_str().unwrap_or_default().into();
         let labels = metadata["labels"].as_object().map(|labels| {
-            labels
-                .iter()
-                .map(|(key, value)| (key.as_str().into(), text(value)))
-                .collect::<Vec<(Box<str>, Box<str>)>>()
+            labels.iter().map(|(key, value)| (key.as_str().into(), text(value))).collect::<Vec<(Box<str>, Box<str>)>>()
         });
         Self {
-            bytes: Bytes::from(
-                serde_json::to_vec(object)
-                    .unwrap_or_default()
-                    .into_boxed_slice(),
-            ),
+            bytes: Bytes::from(serde_json::to_vec(object).unwrap_or_default().into_boxed_slice()),
             index: Index {
                 namespace: text(&metadata["namespace"]),
                 name: text(&metadata["name"]),
@@ -72,9 +65,6 @@ impl Stored {
 impl Index {
     /// The value of one label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels
-            .binary_search_by(|(name, _)| (**name).cmp(key))
-            .ok()
-            .map(|at| &*self.labels[at].1)
+        self.labels.binary_search_by(|(name, _)| (**name).cmp(key)).ok().map(|at| &*self.labels[at].1)
     }
 }

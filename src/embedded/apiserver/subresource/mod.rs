@@ -11,10 +11,7 @@ use super::{Server, patch, read, write};
 
 /// Answers a request to a subresource.
 pub fn dispatch(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
-    let subresource = context
-        .row
-        .subresource(&context.info.subresource)
-        .ok_or_else(Status::no_such_resource)?;
+    let subresource = context.row.subresource(&context.info.subresource).ok_or_else(Status::no_such_resource)?;
     if !subresource.verbs.contains(&context.info.verb) {
         return Err(Status::method_not_allowed());
     }
