@@ -8,6 +8,9 @@
 //! Invariant: everything is provisioned through [`Access::client`], TLS and kubeconfig included, so
 //! that nothing works on the embedded cluster only because it is in the same process.
 
+pub mod apply;
+pub mod ledger;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,9 +29,9 @@ pub trait Provider: Send + Sync + 'static {
     /// Called once per image and `up`, before anything that uses it is applied; `image` is `None` when the file doesn't map the name.
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError>;
 
-    /// A digest of the files that a workload's image consists of here, stamped on its pods so that a rebuilt program is a
+    /// A digest of the files that an image run with this command consists of here, stamped on pods so that a rebuilt program is a
     /// difference; `None` where the image's name already says it.
-    fn digest(&self, workload: &plan::Workload) -> Option<String>;
+    fn digest(&self, image: &str, command: &[String], args: &[String]) -> Option<String>;
 
     /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;

@@ -5,7 +5,11 @@
 //! receives [`Event`]s to display; a [`Failure`] is one screen that explains.
 
 pub mod event;
+mod evidence;
 pub mod failure;
+mod keys;
+mod node;
+mod walk;
 
 pub use event::{Event, EventSink, NodeState};
 pub use failure::{Cause, Failure};
@@ -15,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::ledger::Ledger;
 use crate::cluster::{Access, ClusterError, Provider};
 use crate::plan::{Plan, PortId};
 use crate::readiness::Limits;
@@ -61,6 +66,8 @@ pub struct Provisioner {
     session: Session,
     addresses: BTreeMap<PortId, SocketAddr>,
     keys: BTreeMap<String, String>,
+    ledger: Ledger,
+    namespace_made: bool,
 }
 
 impl Provisioner {
@@ -70,7 +77,15 @@ impl Provisioner {
     /// When `access` doesn't make a client.
     pub async fn new(provider: Arc<dyn Provider>, access: &Access, session: Session) -> Result<Self, ClusterError> {
         let client = access.client(&session.namespace).await?;
-        Ok(Self { provider, client, session, addresses: BTreeMap::new(), keys: BTreeMap::new() })
+        Ok(Self {
+            provider,
+            client,
+            session,
+            addresses: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            ledger: Ledger::default(),
+            namespace_made: false,
+        })
     }
 
     /// Makes the cluster hold what `plan` asks for and no more, and waits until all of it is ready. What is as
@@ -86,9 +101,21 @@ impl Provisioner {
         events: &EventSink,
         give_up: impl Future<Output = GiveUp> + Send,
     ) -> Result<(), Box<Failure>> {
-        let _ = (plan, options, events, &self.session, &self.provider);
-        let _ = give_up.await;
-        Err(Box::new(Failure::new(None, Cause::NotYet, "provisioning is being built")))
+        let around = walk::Surroundings {
+            plan,
+            options,
+            events,
+            session: &self.session,
+            provider: self.provider.clone(),
+            client: self.client.clone(),
+        };
+        let held = walk::Held {
+            ledger: &mut self.ledger,
+            keys: &mut self.keys,
+            addresses: &mut self.addresses,
+            namespace_made: &mut self.namespace_made,
+        };
+        walk::Walk::new(around, held).run(give_up).await
     }
 
     /// Where each service's ports are on the host, once their service has been applied.
@@ -99,6 +126,11 @@ impl Provisioner {
     /// The keys issued so far, by name.
     pub fn keys(&self) -> &BTreeMap<String, String> {
         &self.keys
+    }
+
+    /// What the session has in the cluster.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The session's client: TLS and kubeconfig, in the session's namespace.

@@ -14,6 +14,7 @@ pub mod watches;
 
 use std::time::Duration;
 
+pub use observed::{Change, Expected, ObjectKey, Observed};
 pub use status::Status;
 
 use crate::provision::failure::Cause;

@@ -35,6 +35,16 @@ pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, _, _)| status == "True")
 }
 
+/// Whether all its containers have been started, ready or not.
+pub fn is_started(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let main = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let ran = |state: &Option<ContainerState>| {
+        state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    !main.is_empty() && main.iter().all(|status| ran(&status.state) || ran(&status.last_state))
+}
+
 /// What keeps this pod from being what `role` asks for, if it shows it.
 pub fn finding(pod: &Pod, role: Role, limits: &Limits, ended: Ended) -> Option<Finding> {
     if is_ready(pod) || pod.metadata.deletion_timestamp.is_some() {

@@ -1,0 +1,297 @@
+//! Applies and deletes single objects: one request each, server-side apply with one field manager.
+//!
+//! Neighbours: `provision` decides what to apply when; [`super::ledger`] remembers what was. Requests are sent raw
+//! rather than through `kube::Api`, because only so the API's `Warning:` headers can be read and passed on.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use http_body_util::BodyExt as _;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy, Resource,
+    ValidationDirective,
+};
+use kube::client::Body;
+use kube::core::Request;
+use serde_json::Value;
+
+use crate::readiness::observed::group_of;
+use crate::readiness::{Expected, ObjectKey};
+
+/// The owner of every field that envctl sets.
+pub const FIELD_MANAGER: &str = "envctl";
+
+/// The kinds that environments consist of, known without asking the cluster: group, version, kind, plural, namespaced.
+const BUILT_IN: [(&str, &str, &str, &str, bool); 19] = [
+    ("", "v1", "ConfigMap", "configmaps", true),
+    ("", "v1", "Namespace", "namespaces", false),
+    ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true),
+    ("", "v1", "Pod", "pods", true),
+    ("", "v1", "Secret", "secrets", true),
+    ("", "v1", "Service", "services", true),
+    ("", "v1", "ServiceAccount", "serviceaccounts", true),
+    ("apps", "v1", "DaemonSet", "daemonsets", true),
+    ("apps", "v1", "Deployment", "deployments", true),
+    ("apps", "v1", "ReplicaSet", "replicasets", true),
+    ("apps", "v1", "StatefulSet", "statefulsets", true),
+    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false),
+    ("batch", "v1", "CronJob", "cronjobs", true),
+    ("batch", "v1", "Job", "jobs", true),
+    ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", true),
+    ("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", false),
+    ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", false),
+    ("rbac.authorization.k8s.io", "v1", "Role", "roles", true),
+    ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", true),
+];
+
+/// Where objects of a kind are found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Kind {
+    /// API group; empty for the core.
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// CamelCase.
+    pub kind: String,
+    /// As in its path.
+    pub plural: String,
+    /// Whether its objects are in namespaces.
+    pub namespaced: bool,
+}
+
+impl Kind {
+    /// As kube-rs wants it.
+    pub fn resource(&self) -> ApiResource {
+        ApiResource {
+            group: self.group.clone(),
+            version: self.version.clone(),
+            api_version: self.api_version(),
+            kind: self.kind.clone(),
+            plural: self.plural.clone(),
+        }
+    }
+
+    fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// Why an object could not be applied or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API refused it, in its own words.
+    #[error("{object}: {message}")]
+    Refused {
+        /// `Kind/name`.
+        object: String,
+        /// The HTTP status code.
+        code: u16,
+        /// The status' CamelCase reason.
+        reason: String,
+        /// The status' message.
+        message: String,
+    },
+    /// The cluster has no such kind.
+    #[error("the cluster has no kind {kind} in {api_version}")]
+    NoSuchKind {
+        /// As in the manifest.
+        api_version: String,
+        /// As in the manifest.
+        kind: String,
+    },
+    /// No answer, or not one that can be understood.
+    #[error("{object}: {source}")]
+    Unanswered {
+        /// `Kind/name`.
+        object: String,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// An object as the cluster holds it after applying.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Which.
+    pub key: ObjectKey,
+    /// Where such objects are.
+    pub kind: Kind,
+    /// Its state.
+    pub expected: Expected,
+    /// What the API warned of, in its own words.
+    pub warnings: Vec<String>,
+}
+
+/// What became of an object that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is not there (any more), or another of the same name is, which isn't ours.
+    Gone,
+    /// Its finalizers or its grace hold it for now.
+    Terminating,
+}
+
+/// Applies objects to one cluster. Cheap requests, any number at once.
+pub struct Applier {
+    client: kube::Client,
+    namespace: String,
+    kinds: Mutex<HashMap<(String, String), Kind>>,
+}
+
+impl Applier {
+    /// Objects that say no namespace are the session's.
+    pub fn new(client: kube::Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.to_owned(), kinds: Mutex::default() }
+    }
+
+    /// Where objects of this kind are found; asks the cluster once per kind that isn't built in.
+    ///
+    /// # Errors
+    /// [`ApplyError::NoSuchKind`], or no answer.
+    pub async fn kind(&self, api_version: &str, kind: &str) -> Result<Kind, ApplyError> {
+        let group = group_of(api_version);
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        let found = BUILT_IN.iter().find(|entry| (entry.0, entry.1, entry.2) == (group, version, kind));
+        if let Some(&(_, _, _, plural, namespaced)) = found {
+            return Ok(Kind {
+                group: group.to_owned(),
+                version: version.to_owned(),
+                kind: kind.to_owned(),
+                plural: plural.to_owned(),
+                namespaced,
+            });
+        }
+        let key = (api_version.to_owned(), kind.to_owned());
+        if let Some(known) = self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(known.clone());
+        }
+        let listed = match group {
+            "" => self.client.list_core_api_resources(version).await,
+            _ => self.client.list_api_group_resources(api_version).await,
+        };
+        let no_such_kind = || ApplyError::NoSuchKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
+        let list = match listed {
+            Ok(list) => list,
+            Err(kube::Error::Api(status)) if status.code == 404 => return Err(no_such_kind()),
+            Err(source) => {
+                return Err(ApplyError::Unanswered { object: format!("{api_version} {kind}"), source: source.into() });
+            }
+        };
+        let entry = list
+            .resources
+            .into_iter()
+            .find(|entry| entry.kind == kind && !entry.name.contains('/'))
+            .ok_or_else(no_such_kind)?;
+        let resolved = Kind {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            plural: entry.name,
+            namespaced: entry.namespaced,
+        };
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(key, resolved.clone());
+        Ok(resolved)
+    }
+
+    /// Server-side apply: after it the object has exactly these fields from envctl, whoever else set others.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn apply(&self, object: &Value) -> Result<Applied, ApplyError> {
+        let api_version = object["apiVersion"].as_str().unwrap_or_default();
+        let kind = self.kind(api_version, object["kind"].as_str().unwrap_or_default()).await?;
+        let mut key = ObjectKey::of(object);
+        if !kind.namespaced {
+            key.namespace.clear();
+        } else if key.namespace.is_empty() {
+            key.namespace.clone_from(&self.namespace);
+        }
+        let mut parameters = PatchParams::apply(FIELD_MANAGER).force();
+        parameters.field_validation = Some(ValidationDirective::Strict);
+        let request = Request::new(self.path(&kind, &key))
+            .patch(&key.name, &parameters, &Patch::Apply(object))
+            .map_err(|source| unanswered(&key, source))?;
+        let (answer, warnings) = self.send(&key, request).await?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let expected = Expected {
+            uid: text(&answer["metadata"]["uid"]),
+            generation: answer["metadata"]["generation"].as_i64().unwrap_or(0),
+        };
+        Ok(Applied { key, kind, expected, warnings })
+    }
+
+    /// Deletes an object of ours (by its UID), and in the background what it owns.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; that it isn't there is none.
+    pub async fn delete(&self, kind: &Kind, key: &ObjectKey, uid: &str) -> Result<Deleted, ApplyError> {
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let request = Request::new(self.path(kind, key))
+            .delete(&key.name, &parameters)
+            .map_err(|source| unanswered(key, source))?;
+        match self.send(key, request).await {
+            Ok((answer, _)) if answer["metadata"]["deletionTimestamp"].is_null() => Ok(Deleted::Gone),
+            Ok(_) => Ok(Deleted::Terminating),
+            Err(ApplyError::Refused { code: 404 | 409, .. }) => Ok(Deleted::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn path(&self, kind: &Kind, key: &ObjectKey) -> String {
+        let namespace = kind.namespaced.then_some(key.namespace.as_str());
+        DynamicObject::url_path(&kind.resource(), namespace)
+    }
+
+    async fn send(&self, key: &ObjectKey, request: http::Request<Vec<u8>>) -> Result<(Value, Vec<String>), ApplyError> {
+        let response = self.client.send(request.map(Body::from)).await.map_err(|source| unanswered(key, source))?;
+        let status = response.status();
+        let headers = response.headers().get_all(http::header::WARNING).iter();
+        let warnings = headers.filter_map(|value| warning_text(value.to_str().ok()?)).collect();
+        let body = response.into_body().collect().await.map_err(|source| unanswered(key, source))?.to_bytes();
+        if status.is_success() {
+            return Ok((serde_json::from_slice(&body).map_err(|source| unanswered(key, source))?, warnings));
+        }
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let text = |field: &str| answer[field].as_str().map(str::to_owned);
+        Err(ApplyError::Refused {
+            object: key.to_string(),
+            code: status.as_u16(),
+            reason: text("reason").unwrap_or_else(|| status.canonical_reason().unwrap_or_default().to_owned()),
+            message: text("message").unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()),
+        })
+    }
+}
+
+fn unanswered(key: &ObjectKey, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApplyError {
+    ApplyError::Unanswered { object: key.to_string(), source: source.into() }
+}
+
+/// The text of a `Warning: 299 - "text"` header (RFC 7234 §5.5).
+fn warning_text(header: &str) -> Option<String> {
+    let quoted = header.split_once('"')?.1;
+    let mut text = String::new();
+    let mut characters = quoted.chars();
+    while let Some(next) = characters.next() {
+        match next {
+            '"' => return Some(text),
+            '\\' => text.extend(characters.next()),
+            other => text.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_unquoted() {
+        assert_eq!(warning_text(r#"299 - "unknown field \"spec.x\"""#).as_deref(), Some(r#"unknown field "spec.x""#));
+        assert_eq!(warning_text("299 - none"), None);
+    }
+}

@@ -1,0 +1,324 @@
+//! Is a node ready, on its way, or beyond hope? From what the watches show of its objects.
+
+use tokio::time::Instant;
+
+use super::super::event::NodeState;
+use super::super::failure::{Cause, Failure};
+use super::super::{GiveUp, failure::Unfinished};
+use super::{Run, Stage, Walk};
+use crate::cluster::apply::ApplyError;
+use crate::cluster::ledger::Owned;
+use crate::images::ImageError;
+use crate::plan::{NodeId, NodeKind};
+use crate::readiness::{Change, Finding, ObjectKey, Patience, Role, Verdict};
+
+/// Kinds that are what they should be as soon as they exist: watching them would tell nothing. A claim is
+/// bound when its first pod comes, which may be another node's.
+const READY_WHEN_APPLIED: [&str; 14] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ConfigMap",
+    "CronJob",
+    "CustomResourceDefinition",
+    "Namespace",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "ReplicaSet",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+];
+
+impl Walk<'_> {
+    /// Everything that a watch reported and that is already there, then the nodes concerned, once each.
+    pub(super) fn changed(&mut self, first: Change) -> Result<(), Box<Failure>> {
+        let mut concerned = Vec::new();
+        let mut next = Some(first);
+        while let Some(change) = next {
+            if let Change::Synced { kind, .. } = &change {
+                self.unsynced.remove(kind);
+            }
+            if let Some(key) = self.observed.apply(change) {
+                concerned.extend(self.by_object.get(&key).into_iter().flatten().copied());
+            }
+            next = self.changes.try_recv().ok();
+        }
+        concerned.sort_unstable();
+        concerned.dedup();
+        concerned.into_iter().try_for_each(|index| self.judge(index))
+    }
+
+    /// Findings whose own clock has run out, and those that waited for the rest of the graph.
+    pub(super) fn look_again(&mut self) -> Result<(), Box<Failure>> {
+        let with_finding = |run: &Run<'_>| run.stage == Stage::Starting && run.finding.is_some();
+        let indexes: Vec<usize> = (0..self.runs.len()).filter(|index| with_finding(&self.runs[*index])).collect();
+        indexes.into_iter().try_for_each(|index| self.judge(index))
+    }
+
+    /// When the first finding's own clock runs out.
+    pub(super) fn next_clock(&self) -> Option<Instant> {
+        let clocks = self.runs.iter().filter(|run| run.stage == Stage::Starting).filter_map(|run| match &run.finding {
+            Some((Finding { patience: Patience::For(time), .. }, since)) => Some(*since + *time),
+            _ => None,
+        });
+        clocks.min()
+    }
+
+    /// Looks at one node's objects.
+    pub(super) fn judge(&mut self, index: usize) -> Result<(), Box<Failure>> {
+        if self.runs[index].stage != Stage::Starting {
+            return Ok(());
+        }
+        let verdict = self.verdict(index);
+        let started = self.is_started(index);
+        let run = &mut self.runs[index];
+        run.started = started;
+        match verdict {
+            Verdict::Ready => {
+                self.ready(index);
+                Ok(())
+            }
+            Verdict::Waiting(detail) => {
+                run.finding = None;
+                self.detail(index, detail);
+                Ok(())
+            }
+            Verdict::Failing(finding) => self.suspect(index, *finding),
+        }
+    }
+
+    fn verdict(&self, index: usize) -> Verdict {
+        let run = &self.runs[index];
+        let mut waiting = None;
+        for owned in watched(run) {
+            match self.observed.verdict(&owned.key, &owned.expected, role(run, owned), &self.around.options.limits) {
+                Verdict::Ready => {}
+                Verdict::Waiting(detail) => _ = waiting.get_or_insert(detail),
+                failing @ Verdict::Failing(_) => return failing,
+            }
+        }
+        waiting.map_or(Verdict::Ready, Verdict::Waiting)
+    }
+
+    fn is_started(&self, index: usize) -> bool {
+        let run = &self.runs[index];
+        run.node.workload().is_some() && watched(run).all(|owned| self.observed.is_started(&owned.key, &owned.expected))
+    }
+
+    /// A finding becomes a failure when its patience is over.
+    fn suspect(&mut self, index: usize, finding: Finding) -> Result<(), Box<Failure>> {
+        let now = Instant::now();
+        let run = &self.runs[index];
+        let since = run.finding.as_ref().filter(|(old, _)| old.cause == finding.cause).map_or(now, |(_, since)| *since);
+        let over = match finding.patience {
+            Patience::None => true,
+            Patience::For(time) => now >= since + time,
+            Patience::UntilGraphSettles => !self.may_still_be_made(index),
+        };
+        let detail = finding.message.clone();
+        self.runs[index].finding = Some((finding.clone(), since));
+        if over {
+            let id = self.runs[index].node.id.clone();
+            let mut failure = self.failure(Some(&id), finding.cause, finding.message);
+            failure.hint = finding.hint;
+            return Err(failure);
+        }
+        self.detail(index, detail);
+        Ok(())
+    }
+
+    /// Whether a manifest, job or key that doesn't wait for this node is still on its way: it could make what is missing.
+    fn may_still_be_made(&self, index: usize) -> bool {
+        let waiting = self.dependents(&self.runs[index].node.id);
+        self.runs.iter().enumerate().any(|(other, run)| {
+            other != index
+                && run.stage != Stage::Ready
+                && run.node.id.kind != NodeKind::Service
+                && !waiting.contains(&run.node.id)
+        })
+    }
+
+    pub(super) fn ready(&mut self, index: usize) {
+        let run = &mut self.runs[index];
+        (run.stage, run.started, run.finding, run.told) = (Stage::Ready, true, None, false);
+        run.detail.clear();
+        let id = run.node.id.clone();
+        self.held.ledger.mark_ready(&id);
+        self.tell_run(index);
+    }
+
+    pub(super) fn record(&mut self, index: usize, objects: Vec<Owned>) {
+        self.held.ledger.record(&self.runs[index].node.id, objects.clone());
+        self.index(index, objects);
+    }
+
+    /// Of a node that wasn't touched: the ledger stays as it is.
+    pub(super) fn index(&mut self, index: usize, objects: Vec<Owned>) {
+        for owned in &objects {
+            self.by_object.entry(owned.key.clone()).or_default().push(index);
+        }
+        self.runs[index].objects = objects;
+    }
+
+    /// A manifest may hold kinds that nothing else has: they are watched from now on.
+    pub(super) fn watch_kinds(&mut self, index: usize) {
+        if self.runs[index].node.id.kind != NodeKind::Manifest {
+            return;
+        }
+        let kinds: Vec<_> =
+            watched(&self.runs[index]).map(|owned| (owned.kind.clone(), owned.key.namespace.clone())).collect();
+        for (kind, namespace) in kinds {
+            self.watches.watch(kind.resource(), kind.namespaced.then_some(namespace.as_str()));
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        // Images that no node uses and ports without traffic yet are still part of what was asked for.
+        self.actions.is_empty() && *self.held.namespace_made && self.runs.iter().all(|run| run.stage == Stage::Ready)
+    }
+
+    /// Everything that needs a node, directly or not, in the plan's order.
+    fn dependents(&self, id: &NodeId) -> Vec<NodeId> {
+        let mut found: Vec<&NodeId> = vec![id];
+        // The plan's order has dependencies first: one pass finds all.
+        for run in &self.runs {
+            if run.node.needs.iter().any(|need| found.contains(&&need.node)) {
+                found.push(&run.node.id);
+            }
+        }
+        found.into_iter().skip(1).cloned().collect()
+    }
+
+    /// A failure with what the walk knows; logs and events are gathered by [`Walk::run`].
+    pub(super) fn failure(&self, node: Option<&NodeId>, cause: Cause, message: impl Into<String>) -> Box<Failure> {
+        let mut failure = Failure::new(node.cloned(), cause, message);
+        failure.at = self.at();
+        if let Some(node) = node {
+            failure.waiting = self.dependents(node);
+            self.tell(node, NodeState::Failed, &failure.message);
+        }
+        let others = self.runs.iter().filter(|run| {
+            run.stage != Stage::Ready && Some(&run.node.id) != node && !failure.waiting.contains(&run.node.id)
+        });
+        failure.unfinished = others.map(|run| Unfinished { node: run.node.id.clone(), doing: doing(run) }).collect();
+        Box::new(failure)
+    }
+
+    pub(super) fn refused(&self, node: Option<&NodeId>, error: &ApplyError) -> Box<Failure> {
+        let (cause, message) = match error {
+            ApplyError::Refused { object, code, message, .. } => {
+                let cause = match (code, message.contains("exceeded quota")) {
+                    (403, true) => Cause::QuotaExceeded,
+                    (403, false) => Cause::Forbidden,
+                    _ => Cause::Rejected { object: object.clone(), status: *code },
+                };
+                (cause, format!("the cluster refused {object}: {message}"))
+            }
+            ApplyError::NoSuchKind { api_version, kind } => {
+                (Cause::Rejected { object: format!("{api_version} {kind}"), status: 404 }, error.to_string())
+            }
+            ApplyError::Unanswered { .. } => {
+                (Cause::ClusterUnavailable, format!("the cluster's API did not answer: {}", chain(error)))
+            }
+        };
+        let mut failure = self.failure(node, cause, message);
+        if matches!(error, ApplyError::NoSuchKind { .. }) {
+            failure.hint = Some("a manifest with its CustomResourceDefinition must come first: `needs`".to_owned());
+        }
+        failure
+    }
+
+    /// An image that cannot be made runnable fails the first node that uses it.
+    pub(super) fn not_runnable(&self, image: &str, error: ImageError) -> Box<Failure> {
+        let user = self.runs.iter().find(|run| run.node.workload().is_some_and(|workload| workload.image == image));
+        let node = user.map(|run| run.node.id.clone());
+        match error {
+            ImageError::Build(error) => {
+                let message = format!("image {image:?} could not be built: {error}");
+                let cause = Cause::BuildFailed {
+                    command: error.command,
+                    directory: error.directory.display().to_string(),
+                    code: error.code,
+                    output: error.output,
+                };
+                self.failure(node.as_ref(), cause, message)
+            }
+            ImageError::Load { .. } => {
+                self.failure(node.as_ref(), Cause::ImageNotFound { image: image.to_owned() }, chain(&error))
+            }
+        }
+    }
+
+    /// The caller stopped waiting: the node that held everything up is named.
+    pub(super) fn given_up(&self, reason: GiveUp) -> Box<Failure> {
+        let time = match reason {
+            GiveUp::Interrupted => {
+                return self.failure(None, Cause::Interrupted, "interrupted before everything was ready");
+            }
+            GiveUp::TimedOut(time) => time,
+        };
+        let at = |stage: Stage| self.runs.iter().find(|run| run.stage == stage);
+        let suspect = self.runs.iter().find(|run| run.stage == Stage::Starting && run.finding.is_some());
+        let blamed =
+            suspect.or_else(|| at(Stage::Starting)).or_else(|| at(Stage::Applying)).or_else(|| at(Stage::Building));
+        let Some(run) = blamed else {
+            return self.failure(None, Cause::TimedOut, format!("not everything was ready within {time:?}"));
+        };
+        let cause = match (&run.finding, run.stage) {
+            (Some((finding, _)), _) => finding.cause.clone(),
+            (None, Stage::Starting) => Cause::NeverReady,
+            (None, _) => Cause::TimedOut,
+        };
+        self.failure(Some(&run.node.id), cause, format!("not ready within {time:?}: {}", doing(run)))
+    }
+}
+
+/// The objects of a node whose status says whether it is ready.
+fn watched<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Owned> {
+    run.objects.iter().filter(|owned| match run.node.id.kind {
+        NodeKind::Service => owned.key.kind == "Deployment",
+        NodeKind::Job => owned.key.kind == "Job",
+        NodeKind::Manifest => !READY_WHEN_APPLIED.contains(&owned.key.kind.as_str()),
+        NodeKind::Key => false,
+    })
+}
+
+fn role(run: &Run<'_>, owned: &Owned) -> Role {
+    let ObjectKey { kind, .. } = &owned.key;
+    match (run.node.id.kind, kind.as_str()) {
+        (NodeKind::Job, _) | (_, "Job" | "Pod") => Role::Complete,
+        _ => Role::Serve,
+    }
+}
+
+/// What a node that isn't ready is doing, for people.
+pub(super) fn doing(run: &Run<'_>) -> String {
+    match run.stage {
+        Stage::Waiting if run.unmet.is_empty() => "waiting for the cluster".to_owned(),
+        Stage::Waiting => {
+            let names: Vec<_> = run.unmet.iter().map(ToString::to_string).collect();
+            format!("waits for {}", names.join(", "))
+        }
+        Stage::Building => "its image is being built".to_owned(),
+        Stage::Applying => "being applied".to_owned(),
+        Stage::Starting if run.detail.is_empty() => "starting".to_owned(),
+        Stage::Starting => run.detail.clone(),
+        Stage::Ready => "ready".to_owned(),
+    }
+}
+
+/// An error with what caused it: client errors say little by themselves.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,449 @@
+//! One `up`: the walk over the plan's graph. A single task owns all of its state and turns what happens into what is done next.
+//!
+//! ```text
+//!             needs met          images runnable        applied           as its role asks
+//!  waiting ──────────────▶ building ─────────▶ applying ────────▶ starting ────────────────▶ ready
+//!                                                                     └── a finding that outlasts its patience ──▶ failed
+//! ```
+//!
+//! Everything slow (builds, requests) runs in owned tasks that answer with a [`Done`]; the walk itself only decides.
+//! Independent nodes are therefore always in flight together. Nothing polls: the walk sleeps until a task is done, a watch
+//! reports, a finding's own clock runs out, the cluster is lost, or the caller gives up.
+
+mod judge;
+mod tell;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::event::{Event, EventSink, NodeState};
+use super::evidence;
+use super::failure::{Cause, Failure};
+use super::node::Work;
+use super::{GiveUp, Options, Session, keys};
+use crate::cluster::apply::{Applier, ApplyError};
+use crate::cluster::ledger::{Ledger, Owned};
+use crate::cluster::{ClusterError, Provider, ServicePort};
+use crate::images::{Builds, ImageError};
+use crate::objects::{self, Context};
+use crate::plan::{Condition, Node, NodeId, NodeKind, NodeSpec, Plan, PortId, Protocol};
+use crate::readiness::watches::Watches;
+use crate::readiness::{Change, Finding, Observed};
+
+/// How long a failed `up` waits for requests in flight, so that what they made is recorded.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What the session keeps between two walks.
+pub(super) struct Held<'a> {
+    pub ledger: &'a mut Ledger,
+    pub keys: &'a mut BTreeMap<String, String>,
+    pub addresses: &'a mut BTreeMap<PortId, std::net::SocketAddr>,
+    pub namespace_made: &'a mut bool,
+}
+
+/// What the walk runs against.
+pub(super) struct Surroundings<'a> {
+    pub plan: &'a Plan,
+    pub options: &'a Options,
+    pub events: &'a EventSink,
+    pub session: &'a Session,
+    pub provider: Arc<dyn Provider>,
+    pub client: kube::Client,
+}
+
+/// How far one node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Waiting,
+    Building,
+    Applying,
+    Starting,
+    Ready,
+}
+
+/// One node's state.
+pub(super) struct Run<'a> {
+    pub node: &'a Node,
+    pub stage: Stage,
+    pub detail: String,
+    /// Its objects, once applied.
+    pub objects: Vec<Owned>,
+    pub finding: Option<(Finding, Instant)>,
+    started: bool,
+    changed: bool,
+    unmet: Vec<NodeId>,
+    /// Whether the display has been told of the state it is in.
+    told: bool,
+}
+
+/// A task's answer.
+enum Done {
+    Namespace(Result<Vec<String>, ApplyError>),
+    Image(String, Result<(), ImageError>),
+    Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
+    Keys(Vec<usize>, Result<Vec<String>, ApplyError>),
+    Exposed(PortId, Result<std::net::SocketAddr, ClusterError>),
+    Removed(NodeId, Result<(), ApplyError>),
+}
+
+pub(super) struct Walk<'a> {
+    around: Surroundings<'a>,
+    held: Held<'a>,
+    context: Context,
+    applier: Arc<Applier>,
+    began: Instant,
+    pub runs: Vec<Run<'a>>,
+    by_id: HashMap<NodeId, usize>,
+    by_object: HashMap<crate::readiness::ObjectKey, Vec<usize>>,
+    pub observed: Observed,
+    watches: Watches,
+    changes: mpsc::Receiver<Change>,
+    /// Kinds whose first list is still to come; only waited for when there is something to compare with.
+    unsynced: HashSet<String>,
+    runnable: HashSet<String>,
+    actions: JoinSet<Done>,
+    keys_in_flight: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(around: Surroundings<'a>, held: Held<'a>) -> Self {
+        let namespace = &around.session.namespace;
+        let (watches, changes) = Watches::start(around.client.clone(), namespace);
+        let context = Context {
+            session: around.session.id.clone(),
+            namespace: namespace.clone(),
+            image_digests: BTreeMap::new(),
+        };
+        let runs: Vec<Run<'a>> = around.plan.nodes.iter().map(Run::new).collect();
+        let by_id = runs.iter().enumerate().map(|(index, run)| (run.node.id.clone(), index)).collect();
+        let again = held.ledger.nodes().next().is_some();
+        let first_lists = if again { ["Deployment", "ReplicaSet", "Job", "Pod"].as_slice() } else { &[] };
+        Self {
+            applier: Arc::new(Applier::new(around.client.clone(), namespace)),
+            began: Instant::now(),
+            runs,
+            by_id,
+            by_object: HashMap::new(),
+            observed: Observed::default(),
+            watches,
+            changes,
+            unsynced: first_lists.iter().map(|kind| (*kind).to_owned()).collect(),
+            runnable: HashSet::new(),
+            actions: JoinSet::new(),
+            keys_in_flight: false,
+            context,
+            around,
+            held,
+        }
+    }
+
+    /// Walks until everything is ready.
+    pub async fn run(mut self, give_up: impl Future<Output = GiveUp> + Send) -> Result<(), Box<Failure>> {
+        let outcome = self.walk(give_up).await;
+        if let Err(mut failure) = outcome {
+            let drain = async {
+                while let Some(done) = self.actions.join_next().await {
+                    if let Ok(Done::Applied(index, Ok((objects, _)))) = done {
+                        self.record(index, objects);
+                    }
+                }
+            };
+            // Builds may take any time: what is still running then is ended.
+            let _ = tokio::time::timeout(DRAIN, drain).await;
+            if let Some(index) = failure.node.as_ref().and_then(|id| self.by_id.get(id)).copied() {
+                let run = &self.runs[index];
+                let asked = evidence::Question {
+                    client: &self.around.client,
+                    namespace: &self.context.namespace,
+                    objects: &run.objects,
+                    pod: run.finding.as_ref().and_then(|(finding, _)| finding.pod.as_deref()),
+                    log_lines: self.around.options.log_lines,
+                };
+                evidence::gather(asked, &mut self.observed, &mut failure).await;
+            }
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    async fn walk(&mut self, give_up: impl Future<Output = GiveUp> + Send) -> Result<(), Box<Failure>> {
+        let mut give_up = std::pin::pin!(give_up);
+        let provider = self.around.provider.clone();
+        let mut lost = std::pin::pin!(provider.lost());
+        self.begin();
+        loop {
+            // A node that became ready may have been what another's finding waited for.
+            self.look_again()?;
+            self.advance()?;
+            if self.is_done() {
+                self.around.events.send(Event::Ready { at: self.at() });
+                return Ok(());
+            }
+            let clock = self.next_clock();
+            tokio::select! {
+                reason = &mut give_up => return Err(self.given_up(reason)),
+                error = &mut lost => return Err(self.failure(None, Cause::ClusterUnavailable, error.to_string())),
+                Some(done) = self.actions.join_next(), if !self.actions.is_empty() => match done {
+                    Ok(done) => self.done(done)?,
+                    Err(error) => {
+                        let message = format!("a task of the walk ended abnormally: {error}");
+                        return Err(self.failure(None, Cause::Interrupted, message));
+                    }
+                },
+                Some(change) = self.changes.recv() => self.changed(change)?,
+                () = until(clock) => {}
+            }
+        }
+    }
+
+    /// What needs nothing: the namespace, all images, the host's side of all ports, and taking away what is no longer in the plan.
+    fn begin(&mut self) {
+        if !*self.held.namespace_made {
+            let (applier, namespace) = (self.applier.clone(), objects::namespace(self.around.plan, &self.context));
+            self.actions
+                .spawn(async move { Done::Namespace(applier.apply(&namespace).await.map(|applied| applied.warnings)) });
+        }
+        self.begin_images();
+        for (id, port) in self.around.plan.ports().filter(|(_, port)| port.protocol == Protocol::Tcp) {
+            if self.held.addresses.contains_key(&id) {
+                continue;
+            }
+            let target =
+                ServicePort { namespace: self.context.namespace.clone(), service: id.service.clone(), port: port.port };
+            let provider = self.around.provider.clone();
+            self.actions.spawn(async move { Done::Exposed(id, provider.expose(&target).await) });
+        }
+        let gone: Vec<NodeId> =
+            self.held.ledger.nodes().rev().filter(|id| !self.by_id.contains_key(*id)).cloned().collect();
+        for id in gone {
+            self.tell(&id, NodeState::Removing, "no longer in the file");
+            let (applier, objects) = (self.applier.clone(), self.held.ledger.only_of(&id));
+            self.actions.spawn(async move {
+                for owned in objects {
+                    if let Err(error) = applier.delete(&owned.kind, &owned.key, &owned.expected.uid).await {
+                        return Done::Removed(id, Err(error));
+                    }
+                }
+                Done::Removed(id, Ok(()))
+            });
+        }
+    }
+
+    fn begin_images(&mut self) {
+        let plan = self.around.plan;
+        let builds = Arc::new(Builds::new(
+            &plan.project_root,
+            self.around.options.builds,
+            self.around.events.clone(),
+            self.began.into_std(),
+        ));
+        // Also those that no node uses: programs inside the environment may deploy them.
+        let mut images: BTreeMap<&str, Option<&crate::plan::Image>> = plan.used_images();
+        images.extend(plan.images.iter().map(|(name, image)| (name.as_str(), Some(image))));
+        for (name, image) in images {
+            let (name, image) = (name.to_owned(), image.cloned());
+            let (provider, builds) = (self.around.provider.clone(), builds.clone());
+            self.actions.spawn(async move {
+                let result = provider.make_runnable(&name, image.as_ref(), &builds).await;
+                Done::Image(name, result)
+            });
+        }
+    }
+
+    /// Starts every node that can start; those whose needs are just met among them, until nothing more follows.
+    fn advance(&mut self) -> Result<(), Box<Failure>> {
+        loop {
+            let mut moved = false;
+            let mut keys = Vec::new();
+            for index in 0..self.runs.len() {
+                let run = &self.runs[index];
+                if !matches!(run.stage, Stage::Waiting | Stage::Building) {
+                    continue;
+                }
+                let unmet = self.unmet(run.node);
+                let ready_to_apply = unmet.is_empty() && *self.held.namespace_made && self.unsynced.is_empty();
+                let stage =
+                    if unmet.is_empty() && !self.images_runnable(run.node) { Stage::Building } else { Stage::Waiting };
+                let run = &mut self.runs[index];
+                if run.unmet != unmet || run.stage != stage {
+                    (run.unmet, run.stage, run.told) = (unmet, stage, false);
+                }
+                if !ready_to_apply || stage == Stage::Building {
+                    self.tell_run(index);
+                    continue;
+                }
+                if run.node.id.kind == NodeKind::Key {
+                    keys.push(index);
+                    continue;
+                }
+                self.start(index)?;
+                moved = true;
+            }
+            self.issue(keys)?;
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+
+    fn unmet(&self, node: &Node) -> Vec<NodeId> {
+        let met = |need: &crate::plan::Need| {
+            self.by_id.get(&need.node).map(|index| &self.runs[*index]).is_none_or(|run| match need.condition {
+                Condition::Started => run.started || run.stage == Stage::Ready,
+                Condition::Ready | Condition::Completed => run.stage == Stage::Ready,
+            })
+        };
+        node.needs.iter().filter(|need| !met(need)).map(|need| need.node.clone()).collect()
+    }
+
+    fn images_runnable(&self, node: &Node) -> bool {
+        match (&node.spec, node.workload()) {
+            (_, Some(workload)) => self.runnable.contains(&workload.image),
+            // What a manifest's pods use isn't listed anywhere: all of them.
+            (NodeSpec::Manifest(_), None) => self.around.plan.images.keys().all(|name| self.runnable.contains(name)),
+            _ => true,
+        }
+    }
+
+    /// Renders a node and compares it with what is there.
+    fn start(&mut self, index: usize) -> Result<(), Box<Failure>> {
+        let node = self.runs[index].node;
+        let rendered = self.render(node).map_err(|error| {
+            self.failure(Some(&node.id), Cause::Rejected { object: node.id.name.clone(), status: 0 }, error.to_string())
+        })?;
+        let work = Work::compare(node.id.kind, rendered, self.held.ledger.entry(&node.id), &self.observed);
+        let run = &mut self.runs[index];
+        run.told = false;
+        if work.is_nothing() {
+            run.stage = Stage::Starting;
+            self.index(index, work.keep);
+            return self.judge(index);
+        }
+        run.stage = Stage::Applying;
+        run.changed = true;
+        let (applier, client) = (self.applier.clone(), self.around.client.clone());
+        self.actions.spawn(async move { Done::Applied(index, work.perform(applier, client).await) });
+        self.tell_run(index);
+        Ok(())
+    }
+
+    fn render(&self, node: &Node) -> Result<Vec<serde_json::Value>, objects::RenderError> {
+        let mut context = self.context.clone();
+        let provider = &self.around.provider;
+        match node.workload() {
+            Some(workload) => {
+                let text = |templates: &[crate::plan::Template]| -> Vec<String> {
+                    templates.iter().map(|template| template.as_text().unwrap_or_default().to_owned()).collect()
+                };
+                let digest = provider.digest(&workload.image, &text(&workload.command), &text(&workload.args));
+                context.image_digests.extend(digest.map(|digest| (workload.image.clone(), digest)));
+            }
+            None => {
+                let names = self.around.plan.images.keys();
+                context.image_digests =
+                    names.filter_map(|name| Some((name.clone(), provider.digest(name, &[], &[])?))).collect();
+            }
+        }
+        let mut rendered = objects::render(self.around.plan, &node.id, &context)?;
+        keys::stamp(&mut rendered, node, self.held.keys);
+        Ok(rendered)
+    }
+
+    /// Issues keys; all that can be issued go into the Secret with one request.
+    fn issue(&mut self, indexes: Vec<usize>) -> Result<(), Box<Failure>> {
+        if indexes.is_empty() || self.keys_in_flight {
+            return Ok(());
+        }
+        for &index in &indexes {
+            let NodeSpec::Key(key) = &self.runs[index].node.spec else { continue };
+            let id = &self.runs[index].node.id;
+            let before = self.held.keys.get(&id.name);
+            let value = keys::issue(&id.name, key, before, &|name| std::env::var(name).ok()).map_err(|error| {
+                Box::new(self.failure(Some(id), error.cause(), error.to_string()).with_hint(error.hint()))
+            })?;
+            let changed = before != Some(&value);
+            self.held.keys.insert(id.name.clone(), value);
+            let run = &mut self.runs[index];
+            (run.stage, run.changed, run.told) = (Stage::Applying, changed, false);
+            self.tell_run(index);
+        }
+        self.keys_in_flight = true;
+        let secret = keys::secret(self.around.plan, &self.context, self.held.keys);
+        let changed = indexes.iter().any(|index| self.runs[*index].changed);
+        let applier = self.applier.clone();
+        self.actions.spawn(async move {
+            if !changed {
+                return Done::Keys(indexes, Ok(Vec::new()));
+            }
+            let applied = applier.apply(&secret).await.map(|applied| applied.warnings);
+            Done::Keys(indexes, applied)
+        });
+        Ok(())
+    }
+
+    fn done(&mut self, done: Done) -> Result<(), Box<Failure>> {
+        match done {
+            Done::Namespace(Ok(warnings)) => {
+                *self.held.namespace_made = true;
+                self.warn(None, warnings);
+            }
+            Done::Namespace(Err(error)) => return Err(self.refused(None, &error)),
+            Done::Image(name, Ok(())) => {
+                self.runnable.insert(name);
+            }
+            Done::Image(name, Err(error)) => return Err(self.not_runnable(&name, error)),
+            Done::Applied(index, Ok((objects, warnings))) => {
+                self.record(index, objects);
+                let run = &mut self.runs[index];
+                (run.stage, run.told) = (Stage::Starting, false);
+                let id = run.node.id.clone();
+                self.warn(Some(&id), warnings);
+                self.watch_kinds(index);
+                // Its pods may have been seen before the request was answered.
+                self.judge(index)?;
+            }
+            Done::Applied(index, Err(error)) => {
+                let id = self.runs[index].node.id.clone();
+                return Err(self.refused(Some(&id), &error));
+            }
+            Done::Keys(indexes, Ok(warnings)) => {
+                self.keys_in_flight = false;
+                self.warn(None, warnings);
+                for index in indexes {
+                    self.ready(index);
+                }
+            }
+            Done::Keys(indexes, Err(error)) => {
+                let id = indexes.first().map(|index| self.runs[*index].node.id.clone());
+                return Err(self.refused(id.as_ref(), &error));
+            }
+            Done::Exposed(port, Ok(address)) => {
+                self.held.addresses.insert(port, address);
+            }
+            Done::Exposed(port, Err(error)) => {
+                let message =
+                    format!("port {} of service {} cannot be reached from the host: {error}", port.port, port.service);
+                let id = NodeId::new(NodeKind::Service, port.service);
+                return Err(self.failure(Some(&id), Cause::ClusterUnavailable, message));
+            }
+            Done::Removed(id, Ok(())) => {
+                self.held.ledger.forget(&id);
+                self.tell(&id, NodeState::Removed, "");
+            }
+            Done::Removed(id, Err(error)) => return Err(self.refused(Some(&id), &error)),
+        }
+        Ok(())
+    }
+}
+
+async fn until(clock: Option<Instant>) {
+    match clock {
+        Some(clock) => tokio::time::sleep_until(clock).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,133 @@
+use serde_json::json;
+
+use super::*;
+
+fn deployment(generation: i64, revision: &str, ready: i64) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"namespace": "ns", "name": "api", "uid": "d", "generation": generation, "annotations": {REVISION: revision}},
+        "spec": {"replicas": 1},
+        "status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "readyReplicas": ready,
+            "availableReplicas": ready, "conditions": [{"type": "Available", "status": if ready > 0 { "True" } else { "False" }}]}})
+}
+
+fn replica_set(revision: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {"namespace": "ns", "name": format!("api-{revision}"), "uid": format!("r{revision}"),
+            "annotations": {REVISION: revision},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "api", "uid": "d", "controller": true}]},
+        "spec": {"replicas": 1}, "status": {}})
+}
+
+fn pod(revision: &str, waiting: &str) -> Change {
+    let pod = json!({"metadata": {"namespace": "ns", "name": format!("api-{revision}-x"), "uid": format!("p{revision}"),
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("api-{revision}"),
+                "uid": format!("r{revision}"), "controller": true}]},
+        "spec": {"containers": [{"name": "api", "image": "demo"}]},
+        "status": {"containerStatuses": [{"name": "api", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": waiting, "message": "why"}}}]}});
+    Change::Pod(Box::new(serde_json::from_value(pod).expect("a pod")))
+}
+
+fn event(kind: &str, uid: &str, name: &str, reason: &str, message: &str) -> Change {
+    let event = json!({"metadata": {"name": format!("{name}.{reason}")}, "reason": reason, "message": message,
+        "involvedObject": {"apiVersion": "v1", "kind": kind, "namespace": "ns", "name": name, "uid": uid}});
+    Change::Event(Box::new(serde_json::from_value(event).expect("an event")))
+}
+
+fn key() -> ObjectKey {
+    ObjectKey {
+        group: "apps".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: "ns".to_owned(),
+        name: "api".to_owned(),
+    }
+}
+
+fn verdict(observed: &Observed, generation: i64) -> Verdict {
+    observed.verdict(&key(), &Expected { uid: "d".to_owned(), generation }, Role::Serve, &Limits::default())
+}
+
+fn cause(verdict: Verdict) -> Cause {
+    match verdict {
+        Verdict::Failing(finding) => finding.cause,
+        other => panic!("expected a finding, got {other:?}"),
+    }
+}
+
+#[test]
+fn changes_lead_to_the_object_that_was_applied() {
+    let mut observed = Observed::default();
+    assert_eq!(observed.apply(Change::Object(deployment(1, "1", 0))), Some(key()));
+    assert_eq!(observed.apply(Change::Object(replica_set("1"))), Some(key()));
+    assert_eq!(observed.apply(pod("1", "ContainerCreating")), Some(key()));
+    assert_eq!(observed.apply(event("Pod", "p1", "api-1-x", "Pulled", "m")), Some(key()));
+    assert_eq!(observed.apply(Change::PodGone("api-1-x".to_owned())), Some(key()));
+}
+
+#[test]
+fn a_state_older_than_what_was_applied_is_not_judged() {
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(1, "1", 1)));
+    assert_eq!(verdict(&observed, 1), Verdict::Ready);
+    assert_eq!(verdict(&observed, 2), Verdict::Waiting("applied".to_owned()));
+    let another = Expected { uid: "other".to_owned(), generation: 1 };
+    assert!(matches!(observed.verdict(&key(), &another, Role::Serve, &Limits::default()), Verdict::Waiting(_)));
+}
+
+#[test]
+fn pods_of_an_older_revision_are_not_held_against_it() {
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(2, "2", 0)));
+    observed.apply(Change::Object(replica_set("1")));
+    observed.apply(pod("1", "ErrImagePull"));
+    assert_eq!(verdict(&observed, 2), Verdict::Waiting("0 of 1 ready".to_owned()));
+    observed.apply(Change::Object(replica_set("2")));
+    observed.apply(pod("2", "ErrImagePull"));
+    assert_eq!(cause(verdict(&observed, 2)), Cause::ImageNotFound { image: "demo".to_owned() });
+}
+
+#[test]
+fn what_the_api_refuses_is_found_by_the_events_of_the_replica_set() {
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(1, "1", 0)));
+    observed.apply(Change::Object(replica_set("1")));
+    let refused = "Error creating: pods \"api-1-x\" is forbidden: exceeded quota: q, requested: pods=1";
+    observed.apply(event("ReplicaSet", "r1", "api-1", "FailedCreate", refused));
+    assert_eq!(cause(verdict(&observed, 1)), Cause::QuotaExceeded);
+    // Once a pod is there, the event is history.
+    observed.apply(pod("1", "ContainerCreating"));
+    assert!(matches!(verdict(&observed, 1), Verdict::Waiting(_)));
+}
+
+#[test]
+fn a_volume_whose_secret_is_missing_is_found_by_the_pods_events() {
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(1, "1", 0)));
+    observed.apply(Change::Object(replica_set("1")));
+    observed.apply(pod("1", "ContainerCreating"));
+    let message = "MountVolume.SetUp failed for volume \"s\" : secret \"s\" not found";
+    observed.apply(event("Pod", "p1", "api-1-x", "FailedMount", message));
+    assert_eq!(cause(verdict(&observed, 1)), Cause::MissingConfig);
+}
+
+#[test]
+fn a_failed_job_says_its_reason() {
+    let mut observed = Observed::default();
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": "ns", "name": "m", "uid": "j"},
+        "spec": {}, "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "limit"}]}});
+    let key = ObjectKey::of(&job);
+    observed.apply(Change::Object(job));
+    let expected = Expected { uid: "j".to_owned(), generation: 0 };
+    let verdict = observed.verdict(&key, &expected, Role::Complete, &Limits::default());
+    assert_eq!(cause(verdict), Cause::JobFailed { job_reason: "BackoffLimitExceeded".to_owned(), code: None });
+}
+
+#[test]
+fn a_watch_that_begins_anew_forgets_only_its_kind() {
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(1, "1", 1)));
+    observed.apply(Change::Object(replica_set("1")));
+    observed.apply(Change::Reset { group: "apps".to_owned(), kind: "ReplicaSet".to_owned() });
+    assert!(observed.object(&key()).is_some());
+    assert_eq!(observed.newest_replica_set(observed.object(&key()).expect("there")), None);
+}
