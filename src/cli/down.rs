@@ -1,10 +1,18 @@
 //! `envctl down`: takes a session away. Of nothing, says so.
 
 use clap::Args;
+use serde::Serialize;
 
+use super::conversation::{Conversation, runtime};
 use super::exit::Exit;
+use super::output::Format;
 use super::{Context, FileFlag};
+use crate::cluster::Removal;
 use crate::error::Error;
+use crate::session::protocol::{Reply, Request};
+use crate::session::record::Record;
+use crate::session::state::StateDirectory;
+use crate::session::{SessionError, launch};
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -17,10 +25,82 @@ pub struct Arguments {
     pub all: bool,
 }
 
+/// `-o json`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    version: u32,
+    ended: Vec<Ended>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ended {
+    id: String,
+    removal: Removal,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
-/// What it could not do.
-pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed { what: "`envctl down` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
+/// When several sessions could be meant, or the state directory refuses.
+pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let state = context.state()?;
+    let dead = launch::sweep(&state)?;
+    for id in &dead {
+        context.out.say(format!("removed what a dead session left: {id}"));
+    }
+    let targets = if arguments.all {
+        state.live()?
+    } else {
+        match context.session() {
+            Ok((_, record)) => vec![record],
+            Err(Error::Session(SessionError::NotFound { .. } | SessionError::NoStateDirectory)) => Vec::new(),
+            Err(error) => return Err(error),
+        }
+    };
+    if targets.is_empty() && dead.is_empty() {
+        let of = if arguments.all { "on this machine".to_owned() } else { format!("for {}", context.root.display()) };
+        context.out.say(format!("nothing to take down: no session is running {of}"));
+    }
+    let runtime = runtime()?;
+    let mut document = Document { version: 1, ended: Vec::new() };
+    for record in &targets {
+        let removal = runtime.block_on(end(context, &state, record))?;
+        context.out.say(format!("{} is down", record.id));
+        document.ended.push(Ended { id: record.id.clone(), removal });
+    }
+    let clean = document.ended.iter().all(|ended| ended.removal.left.is_empty());
+    match context.out.format {
+        Format::Json | Format::Yaml => context.out.document(&document)?,
+        Format::Name => document.ended.iter().for_each(|ended| context.out.data(&ended.id)),
+        Format::Text | Format::Objects => {}
+    }
+    Ok(if clean { Exit::Ok } else { Exit::Leftovers })
+}
+
+/// Ends one session; returns when its agent, and with it everything it ran, is gone.
+///
+/// # Errors
+/// When the agent refuses or the state directory does.
+pub async fn end(context: &mut Context, state: &StateDirectory, record: &Record) -> Result<Removal, Error> {
+    let directory = state.session(&record.id);
+    // Opened first: the agent removes the file before it ends.
+    let Ok(lock) = std::fs::File::open(directory.lock()) else {
+        return Ok(Removal::default());
+    };
+    let mut removal = Removal::default();
+    if let Ok(stream) = launch::connect(&directory) {
+        let mut conversation = Conversation::new(stream, directory.clone())?;
+        conversation.ask(Request::Down).await?;
+        while let Some(reply) = conversation.next_or_end().await? {
+            if let Reply::Ended { removal: removed, .. } = reply {
+                removal = removed;
+            }
+        }
+        super::up::left(context, &removal);
+    }
+    launch::wait_until_free(&lock, &directory)?;
+    launch::sweep(state)?;
+    Ok(removal)
 }

@@ -49,6 +49,18 @@ impl Exit {
         }
     }
 
+    /// What a failed `up` exits with.
+    pub fn of_failure(failure: &crate::provision::Failure) -> Self {
+        match failure.cause.exit_code() {
+            2 => Self::Usage,
+            3 => Self::NotReady,
+            4 => Self::NoCluster,
+            5 => Self::Key,
+            130 => Self::Interrupted,
+            _ => Self::Failed,
+        }
+    }
+
     /// Under `run` and `exec`, a code below 124 would be taken for the command's own: envctl's failures become 125.
     pub fn of_wrapper(self) -> Self {
         match self {

@@ -1,12 +1,27 @@
 //! `envctl logs`: logs straight from the session's API server, one prefix and colour a service.
+//!
+//! Without `--follow`, the lines of all containers in the order of their times. With it, as they come; containers
+//! that are started later are followed from their first line, and a restarted one again.
 
-use clap::Args;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::Context;
+use clap::Args;
+use console::{Color, Style};
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, LogParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::conversation::runtime;
 use super::duration::duration;
 use super::exit::Exit;
+use super::output::Output;
+use super::{Context, cluster};
 use crate::error::Error;
+use crate::session::record::Record;
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -31,10 +46,200 @@ pub struct Arguments {
     pub timestamps: bool,
 }
 
+/// A line with whose it is.
+#[derive(Debug)]
+struct Line {
+    node: String,
+    /// RFC 3339 with nanoseconds in UTC, so that text order is time order.
+    time: String,
+    text: String,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
-/// What it could not do.
-pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed { what: "`envctl logs` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
+/// When there is no session, no such service, or the cluster cannot be asked.
+pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let (_, record) = context.session()?;
+    let runtime = runtime()?;
+    if arguments.follow {
+        runtime.block_on(async {
+            let client = cluster::client(&record).await?;
+            if !arguments.services.is_empty() {
+                cluster::pods(&client, &arguments.services).await?;
+            }
+            follow(&mut context.out, &client, arguments).await
+        })?;
+    } else {
+        runtime.block_on(print(context, &record, arguments))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Follows every service until the cluster is gone.
+///
+/// # Errors
+/// When it cannot be asked.
+pub async fn follow_all(context: &mut Context, record: &Record) -> Result<(), Error> {
+    let client = cluster::client(record).await?;
+    let arguments =
+        Arguments { services: Vec::new(), follow: true, tail: None, since: None, previous: false, timestamps: false };
+    follow(&mut context.out, &client, &arguments).await
+}
+
+impl Arguments {
+    fn parameters(&self, follow: bool) -> LogParams {
+        LogParams {
+            follow,
+            previous: self.previous,
+            since_seconds: self.since.map(|since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1)),
+            tail_lines: self.tail,
+            // Always asked for: they are the order of lines from several containers.
+            timestamps: true,
+            ..LogParams::default()
+        }
+    }
+}
+
+async fn print(context: &mut Context, record: &Record, arguments: &Arguments) -> Result<(), Error> {
+    let client = cluster::client(record).await?;
+    let pods = cluster::pods(&client, &arguments.services).await?;
+    let api: Api<Pod> = Api::default_namespaced(client);
+    let mut lines = Vec::new();
+    for pod in &pods {
+        let (Some(name), Some(node)) = (&pod.metadata.name, cluster::node_of(pod)) else { continue };
+        match api.logs(name, &arguments.parameters(false)).await {
+            Ok(text) => lines.extend(text.lines().map(|line| parsed(node, line))),
+            // A container that has not started, or not twice, has no log (of that kind): not what was asked about.
+            Err(kube::Error::Api(status)) if status.code == 400 => {
+                if !arguments.services.is_empty() {
+                    context.out.warn(&format!("{name}: {}", status.message));
+                }
+            }
+            Err(error) => return Err(cluster::refused(format!("read the log of {name}"))(error)),
+        }
+    }
+    lines.sort_by(|one, other| one.time.cmp(&other.time));
+    let mut printer = Printer::new(arguments, pods.iter().filter_map(cluster::node_of));
+    for line in &lines {
+        printer.print(&mut context.out, line);
+    }
+    Ok(())
+}
+
+async fn follow(out: &mut Output, client: &kube::Client, arguments: &Arguments) -> Result<(), Error> {
+    let api: Api<Pod> = Api::default_namespaced(client.clone());
+    let selector = cluster::selector(&arguments.services);
+    let events = watcher(api.clone(), watcher::Config::default().labels(&selector)).applied_objects();
+    tokio::pin!(events);
+    let (sender, mut lines) = mpsc::channel(256);
+    let mut readers = JoinSet::new();
+    // A container's run, by its pod and how often it was restarted before.
+    let mut followed: HashSet<(String, i32)> = HashSet::new();
+    let mut seen: HashSet<String> = HashSet::new();
+    let mut printer = Printer::new(arguments, std::iter::empty());
+    loop {
+        tokio::select! {
+            biased;
+            Some(line) = lines.recv() => printer.print(out, &line),
+            event = events.next() => {
+                let pod = match event {
+                    Some(Ok(pod)) => pod,
+                    Some(Err(error)) => return gone(&error, &followed),
+                    None => return Ok(()),
+                };
+                let (Some(name), Some(node), Some(restarts)) = (pod.metadata.name.clone(), cluster::node_of(&pod), run_of(&pod)) else {
+                    continue;
+                };
+                if followed.insert((name.clone(), restarts)) {
+                    let mut parameters = arguments.parameters(true);
+                    if !seen.insert(name.clone()) {
+                        // Of a later run, every line is new.
+                        parameters.tail_lines = None;
+                        parameters.since_seconds = None;
+                    }
+                    readers.spawn(read(api.clone(), name, node.clone(), parameters, sender.clone()));
+                }
+            }
+            Some(_) = readers.join_next() => {}
+        }
+    }
+}
+
+/// A cluster that goes away while it is followed is the end of the logs, not an error.
+fn gone(error: &watcher::Error, followed: &HashSet<(String, i32)>) -> Result<(), Error> {
+    if followed.is_empty() {
+        return Err(Error::Failed { what: format!("watch pods: {error}"), hint: None, exit: Exit::NoCluster });
+    }
+    Ok(())
+}
+
+/// Which run of its container has begun, if one has.
+fn run_of(pod: &Pod) -> Option<i32> {
+    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let state = container.state.as_ref()?;
+    (state.running.is_some() || state.terminated.is_some()).then_some(container.restart_count)
+}
+
+async fn read(api: Api<Pod>, name: String, node: String, parameters: LogParams, sender: mpsc::Sender<Line>) {
+    // A pod that is removed meanwhile has no more lines; the watch goes on with the others.
+    let Ok(stream) = api.log_stream(&name, &parameters).await else { return };
+    let mut lines = stream.lines();
+    while let Ok(Some(line)) = lines.try_next().await {
+        if sender.send(parsed(&node, &line)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn parsed(node: &str, line: &str) -> Line {
+    let (time, text) = line.split_once(' ').unwrap_or((line, ""));
+    Line { node: node.to_owned(), time: time.to_owned(), text: text.to_owned() }
+}
+
+/// Prefixes, aligned and coloured.
+struct Printer {
+    timestamps: bool,
+    prefixed: bool,
+    width: usize,
+    colours: HashMap<String, Color>,
+}
+
+impl Printer {
+    fn new<'a>(arguments: &'a Arguments, nodes: impl Iterator<Item = &'a String>) -> Self {
+        let width = arguments.services.iter().chain(nodes).map(String::len).max().unwrap_or(0);
+        Self {
+            timestamps: arguments.timestamps,
+            prefixed: arguments.services.len() != 1,
+            width,
+            colours: HashMap::new(),
+        }
+    }
+
+    fn print(&mut self, out: &mut Output, line: &Line) {
+        const COLOURS: [Color; 6] = [Color::Cyan, Color::Yellow, Color::Green, Color::Magenta, Color::Blue, Color::Red];
+        let time = if self.timestamps { format!("{} ", line.time) } else { String::new() };
+        if !self.prefixed {
+            out.data(format!("{time}{}", line.text));
+            return;
+        }
+        self.width = self.width.max(line.node.len());
+        let next = COLOURS[self.colours.len() % COLOURS.len()];
+        let colour = *self.colours.entry(line.node.clone()).or_insert(next);
+        let prefix = format!("{:width$} |", line.node, width = self.width);
+        let prefix = out.out_style(Style::new().fg(colour)).apply_to(prefix);
+        out.data(format!("{prefix} {time}{}", line.text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_keeps_its_blanks_and_an_empty_one_is_a_line() {
+        let line = parsed("api", "2026-11-21T10:00:00.000000001Z   two  blanks ");
+        assert_eq!((line.time.as_str(), line.text.as_str()), ("2026-11-21T10:00:00.000000001Z", "  two  blanks "));
+        assert_eq!(parsed("api", "2026-11-21T10:00:00Z ").text, "");
+    }
 }

@@ -17,8 +17,11 @@ use crate::session::state::StateDirectory;
 use exit::Exit;
 use output::{Format, Output};
 
+pub mod cluster;
 pub mod completion;
 pub mod config;
+pub mod conversation;
+pub mod display;
 pub mod doctor;
 pub mod down;
 pub mod duration;
@@ -26,6 +29,7 @@ pub mod env;
 pub mod exec;
 pub mod exit;
 pub mod init;
+pub mod load;
 pub mod logs;
 pub mod ls;
 pub mod output;
@@ -192,14 +196,17 @@ impl Context {
         Ok(StateDirectory::from_env()?)
     }
 
-    /// The live session that is meant.
+    /// The live session that is meant. Files of dead ones are removed on the way.
     ///
     /// # Errors
     /// When there is none or several.
     pub fn session(&self) -> Result<(StateDirectory, Record), Error> {
         let state = self.state()?;
         let named = self.globals.session.as_deref().filter(|name| !name.is_empty());
-        let record = lookup::find(&state, &Query { named, environment: None, start: &self.working_directory })?;
+        let file = self.file.as_ref().map(|_named| self.env_file()).transpose()?;
+        crate::session::launch::sweep(&state)?;
+        let query = Query { named, file: file.as_deref(), start: &self.working_directory };
+        let record = lookup::find(&state, &query)?;
         Ok((state, record))
     }
 }

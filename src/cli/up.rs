@@ -1,12 +1,29 @@
 //! `envctl up`: brings the environment up, or applies what changed in a live session.
 
-use clap::Args;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use super::duration::duration;
+use clap::Args;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::conversation::{Conversation, runtime};
+use super::display::Display;
+use super::duration::{duration, human};
 use super::exit::Exit;
-use super::{Context, FileFlag};
+use super::output::Format;
+use super::{Context, FileFlag, load};
+use crate::cluster::Removal;
 use crate::error::Error;
+use crate::plan::{Cluster, ExportOrigin, Plan};
+use crate::provision::Failure;
+use crate::session::identity::Identity;
+use crate::session::launch::{self, Agent};
+use crate::session::protocol::{Reply, Request, UpRequest};
+use crate::session::record::{Phase, Record, VERSION};
+use crate::session::state::{SessionDirectory, StateDirectory};
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -31,10 +48,356 @@ pub struct Arguments {
     pub ttl: Duration,
 }
 
+/// `-o json`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    version: u32,
+    /// `ready`, `accepted` (with `--detach`), `failed` or `interrupted`.
+    result: &'static str,
+    /// The failure's stable name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    took_milliseconds: Option<u64>,
+    session: &'a Record,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removal: Option<&'a Removal>,
+}
+
+/// How one conversation with an agent ended.
+enum Outcome {
+    Ready {
+        record: Box<Record>,
+        took: u64,
+    },
+    Accepted,
+    Failed {
+        failure: Box<Failure>,
+        kept: bool,
+        removal: Removal,
+    },
+    /// This command was interrupted and, where it had created the session, took it down again.
+    Interrupted(Option<Removal>),
+    /// Someone else took the session down meanwhile.
+    TakenDown(Option<String>),
+    /// The session is being taken down: wait for its end, then start anew.
+    Again,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
-/// What it could not do.
-pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed { what: "`envctl up` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
+/// A bad environment file, or state that cannot be kept.
+pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let plan = load::plan(context)?;
+    let state = context.state()?;
+    let record = new_record(context, &state, &plan)?;
+    let directory = state.session(&record.id);
+    let runtime = runtime()?;
+    loop {
+        let (stream, created) = match launch::open_or_create(&state, &record, Path::new(launch::THIS_PROGRAM))? {
+            Agent::Created(stream) => (Some(stream), true),
+            Agent::Found(stream) => (Some(stream), false),
+            Agent::Ending => (None, false),
+        };
+        let outcome = match stream {
+            Some(stream) => runtime.block_on(converse(arguments, context, &plan, stream, &directory, created))?,
+            None => Outcome::Again,
+        };
+        if let Outcome::Again = outcome {
+            context.out.say("the session is being taken down by another command; waiting for its end");
+            launch::wait_until_gone(&directory)?;
+            continue;
+        }
+        if !created && let Outcome::Interrupted(_) = outcome {
+            context.out.say("interrupted; the session was there before and goes on");
+        }
+        let exit = report(arguments, context, &plan, &record, &outcome)?;
+        if matches!(
+            outcome,
+            Outcome::Failed { kept: false, .. } | Outcome::TakenDown(_) | Outcome::Interrupted(Some(_))
+        ) {
+            launch::wait_until_gone(&directory)?;
+        }
+        if arguments.attach
+            && let Outcome::Ready { record, .. } = &outcome
+        {
+            return runtime.block_on(attached(context, &state, record, created));
+        }
+        return Ok(exit);
+    }
+}
+
+/// What the session's record starts as, should there be none.
+fn new_record(context: &mut Context, state: &StateDirectory, plan: &Plan) -> Result<Record, Error> {
+    let mut session = context.globals.session.clone().filter(|name| !name.is_empty());
+    // ENVCTL_SESSION may hold the id of a session, by `eval "$(envctl env)"`.
+    if let Some(known) = state.live()?.into_iter().find(|record| Some(&record.id) == session.as_ref()) {
+        if known.root == plan.project_root && known.environment == plan.environment {
+            session = Some(known.session);
+        } else {
+            context.out.warn(&format!("ENVCTL_SESSION is {}, a session of something else: ignored", known.id));
+            session = None;
+        }
+    }
+    let identity = Identity::new(&plan.project_root, &plan.environment, session.as_deref());
+    let id = identity.id();
+    let cluster = match &plan.cluster {
+        Cluster::Embedded => "embedded",
+        Cluster::Kind { .. } => "kind",
+        Cluster::Minikube { .. } => "minikube",
+        Cluster::Context(_) => "context",
+    };
+    Ok(Record {
+        version: VERSION,
+        kubeconfig: state.session(&id).kubeconfig(),
+        namespace: identity.namespace(),
+        id,
+        root: identity.root,
+        environment: identity.environment,
+        session: identity.session,
+        file: plan.file.clone(),
+        cluster: cluster.to_owned(),
+        phase: Phase::Starting,
+        created: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+        agent_pid: 0,
+        api: None,
+        addresses: BTreeMap::new(),
+        exports: BTreeMap::new(),
+    })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn converse(
+    arguments: &Arguments,
+    context: &mut Context,
+    plan: &Plan,
+    stream: UnixStream,
+    directory: &SessionDirectory,
+    created: bool,
+) -> Result<Outcome, Error> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("receive signals"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("receive signals"))?;
+    let mut conversation = Conversation::new(stream, directory.clone())?;
+    let request = UpRequest {
+        plan: plan.clone(),
+        environment: std::env::vars().collect(),
+        timeout: milliseconds(arguments.wait_timeout),
+        keep: arguments.keep,
+        detach: arguments.detach,
+        ttl: milliseconds(arguments.ttl),
+    };
+    conversation.ask(Request::Up(Box::new(request))).await?;
+    let out = &mut context.out;
+    let mut display = Display::new(out, &plan.environment, plan.nodes.iter().map(|node| node.id.clone()));
+    // Only so that the live table's clocks go on; nothing waits for it.
+    let mut clock = tokio::time::interval(Duration::from_millis(500));
+    let mut interrupted = 0;
+    let mut failed: Option<Box<Failure>> = None;
+    loop {
+        let reply = tokio::select! {
+            reply = conversation.next_or_end() => reply?,
+            _ = clock.tick(), if out.live() && failed.is_none() && interrupted == 0 => {
+                display.tick(out);
+                continue;
+            }
+            _ = first(&mut interrupt, &mut terminate) => {
+                interrupted += 1;
+                if !created {
+                    return Ok(Outcome::Interrupted(None));
+                }
+                display.close();
+                if interrupted == 1 {
+                    out.say("interrupted: taking the session down (again to kill it)");
+                    conversation.ask(Request::Cancel).await?;
+                } else {
+                    conversation.ask(Request::Kill).await?;
+                }
+                continue;
+            }
+        };
+        match reply {
+            Some(Reply::Event(event)) if interrupted == 0 => display.event(out, &event),
+            Some(Reply::Event(_) | Reply::Status(_)) => {}
+            Some(Reply::Queued) => {
+                display.say(out, "another `up` is at work on this session; waiting for it, then applying what changed");
+            }
+            Some(Reply::Accepted) if arguments.detach => return Ok(Outcome::Accepted),
+            Some(Reply::Accepted) => {}
+            Some(Reply::Up { record, took }) => {
+                display.close();
+                return Ok(Outcome::Ready { record, took });
+            }
+            Some(Reply::Failed { failure, kept: true }) => {
+                return Ok(Outcome::Failed { failure, kept: true, removal: Removal::default() });
+            }
+            Some(Reply::Failed { failure, kept: false }) => failed = Some(failure),
+            Some(Reply::Ending) => return Ok(Outcome::Again),
+            Some(Reply::Ended { removal, why }) => {
+                return Ok(match failed {
+                    Some(failure) => Outcome::Failed { failure, kept: false, removal },
+                    None if interrupted > 0 => Outcome::Interrupted(Some(removal)),
+                    None => Outcome::TakenDown(why),
+                });
+            }
+            None if interrupted > 0 => return Ok(Outcome::Interrupted(Some(Removal::default()))),
+            Some(Reply::Mismatch { .. } | Reply::Refused { .. }) | None => return Err(conversation.died()),
+        }
+    }
+}
+
+async fn first(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal::unix::Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+fn report(
+    arguments: &Arguments,
+    context: &mut Context,
+    plan: &Plan,
+    started: &Record,
+    outcome: &Outcome,
+) -> Result<Exit, Error> {
+    let (result, exit) = match outcome {
+        Outcome::Ready { .. } => ("ready", Exit::Ok),
+        Outcome::Accepted => ("accepted", Exit::Ok),
+        Outcome::Failed { failure, .. } => ("failed", Exit::of_failure(failure)),
+        Outcome::Interrupted(_) => ("interrupted", Exit::Interrupted),
+        Outcome::TakenDown(_) | Outcome::Again => ("failed", Exit::Failed),
+    };
+    match context.out.format {
+        Format::Json | Format::Yaml => {
+            let mut document = Document {
+                version: 1,
+                result,
+                reason: None,
+                took_milliseconds: None,
+                session: started,
+                failure: None,
+                removal: None,
+            };
+            match outcome {
+                Outcome::Ready { record, took } => {
+                    document.session = record;
+                    document.took_milliseconds = Some(*took);
+                }
+                Outcome::Failed { failure, removal, kept } => {
+                    document.reason = Some(failure.cause.reason());
+                    document.failure = Some(failure);
+                    document.removal = (!kept).then_some(removal);
+                }
+                Outcome::TakenDown(_) => document.reason = Some("TakenDown"),
+                Outcome::Interrupted(removal) => {
+                    document.reason = Some("Interrupted");
+                    document.removal = removal.as_ref();
+                }
+                Outcome::Accepted | Outcome::Again => {}
+            }
+            context.out.document(&document)?;
+        }
+        Format::Name if exit == Exit::Ok => context.out.data(&started.id),
+        Format::Text | Format::Name | Format::Objects => {}
+    }
+    match outcome {
+        Outcome::Ready { record, took } => ready(arguments, context, plan, record, *took),
+        Outcome::Accepted => {
+            context.out.say(format!("{} is coming up; `envctl wait` waits for it, `envctl ps` shows it", started.id));
+        }
+        Outcome::Failed { failure, kept, removal } => {
+            context.out.say("");
+            context.out.raw_err(&failure.render());
+            if *kept {
+                context.out.say(format!(
+                    "\nsession {} stays up: `envctl ps`, `envctl logs`, `envctl exec`; `envctl down` removes it",
+                    started.id
+                ));
+            } else {
+                context.out.say("\nthe session was removed; `envctl up --keep` leaves it up to look at");
+                left(context, removal);
+            }
+        }
+        Outcome::TakenDown(why) => {
+            let why = why.clone().unwrap_or_else(|| "it was taken down".to_owned());
+            return Err(Error::Failed { what: format!("the session ended: {why}"), hint: None, exit: Exit::Failed });
+        }
+        Outcome::Interrupted(Some(removal)) => {
+            context.out.say("the session was removed");
+            left(context, removal);
+        }
+        Outcome::Interrupted(None) | Outcome::Again => {}
+    }
+    Ok(exit)
+}
+
+fn ready(arguments: &Arguments, context: &mut Context, plan: &Plan, record: &Record, took: u64) {
+    let out = &mut context.out;
+    out.say(format!(
+        "{} is ready in {}  (session {}, ends after {} unused)",
+        record.environment,
+        seconds(took),
+        record.id,
+        human(arguments.ttl)
+    ));
+    // Only addresses: a key must not be seen.
+    for export in
+        plan.exports.iter().filter(|export| export.origin == ExportOrigin::Service && export.name.ends_with("_URL"))
+    {
+        if let Some(value) = record.exports.get(&export.name) {
+            out.say(format!("  {}={value}", export.name));
+        }
+    }
+}
+
+/// Milliseconds as people say them.
+fn seconds(milliseconds: u64) -> String {
+    format!("{:.2}s", Duration::from_millis(milliseconds).as_secs_f64())
+}
+
+/// Says what teardown could not remove.
+pub fn left(context: &mut Context, removal: &Removal) {
+    for killed in &removal.killed {
+        context.out.warn(killed);
+    }
+    for left in &removal.left {
+        context.out.warn(&format!("still there: {left}"));
+    }
+}
+
+/// `--attach`: logs until Ctrl-C, which takes down what this command created.
+async fn attached(
+    context: &mut Context,
+    state: &StateDirectory,
+    record: &Record,
+    created: bool,
+) -> Result<Exit, Error> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("receive signals"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("receive signals"))?;
+    let stream = launch::connect(&state.session(&record.id))?;
+    // Held open: a session that someone looks at is in use, and its end is seen.
+    let mut presence = Conversation::new(stream, state.session(&record.id))?;
+    tokio::select! {
+        followed = super::logs::follow_all(context, record) => {
+            followed?;
+        }
+        ended = presence.next_or_end() => {
+            ended?;
+            return Err(Error::Failed { what: "the session ended".to_owned(), hint: None, exit: Exit::Failed });
+        }
+        () = first(&mut interrupt, &mut terminate) => {}
+    }
+    drop(presence);
+    if !created {
+        return Ok(Exit::Interrupted);
+    }
+    context.out.say("interrupted: taking the session down");
+    super::down::end(context, state, record).await?;
+    Ok(Exit::Interrupted)
 }

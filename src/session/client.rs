@@ -35,7 +35,7 @@ pub fn find() -> Result<Session, SessionError> {
 pub fn find_named(named: Option<&str>) -> Result<Session, SessionError> {
     let state = StateDirectory::from_env()?;
     let start = std::env::current_dir().map_err(SessionError::io("tell", "."))?;
-    let record = lookup::find(&state, &Query { named, environment: None, start: &start })?;
+    let record = lookup::find(&state, &Query { named, file: None, start: &start })?;
     touch(&state, &record.id);
     Ok(Session { record })
 }

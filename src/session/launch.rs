@@ -27,21 +27,32 @@ pub enum Agent {
     Created(UnixStream),
     /// It was there.
     Found(UnixStream),
+    /// It is there no more but for its process's last moments: [`wait_until_gone`], then ask again.
+    Ending,
 }
 
-/// Finds the session of this record's identity, or starts its agent.
+/// This same program. Not `current_exe()`: that names a path, at which another build may be by now.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// Finds the session of this record's identity, or starts its agent: `program` is an envctl.
 ///
 /// # Errors
 /// When the state directory refuses, or the agent's program cannot be started; nothing is left then.
-pub fn open_or_create(state: &StateDirectory, record: &Record) -> Result<Agent, SessionError> {
+pub fn open_or_create(state: &StateDirectory, record: &Record, program: &Path) -> Result<Agent, SessionError> {
     let guard = lock_sessions(state)?;
     sweep_locked(state)?;
     let directory = state.session(&record.id);
     if directory.is_live() {
-        return connect(&directory).map(Agent::Found);
+        return match connect(&directory) {
+            Ok(stream) => Ok(Agent::Found(stream)),
+            Err(SessionError::Io { source, .. }) if source.kind() == io::ErrorKind::ConnectionRefused => {
+                Ok(Agent::Ending)
+            }
+            Err(error) => Err(error),
+        };
     }
     let fresh = SessionDirectory(state.sessions().join(format!(".new-{}", record.id)));
-    let created = create(&fresh, &directory, record);
+    let created = create(&fresh, &directory, record, program);
     if created.is_err() {
         remove(fresh.path());
         remove(directory.path());
@@ -122,7 +133,12 @@ fn lock_sessions(state: &StateDirectory) -> Result<File, SessionError> {
     Ok(file)
 }
 
-fn create(fresh: &SessionDirectory, directory: &SessionDirectory, record: &Record) -> Result<UnixStream, SessionError> {
+fn create(
+    fresh: &SessionDirectory,
+    directory: &SessionDirectory,
+    record: &Record,
+    program: &Path,
+) -> Result<UnixStream, SessionError> {
     let private = |path: &Path| {
         OpenOptions::new()
             .append(true)
@@ -140,16 +156,14 @@ fn create(fresh: &SessionDirectory, directory: &SessionDirectory, record: &Recor
     let listener = UnixListener::bind(&short.socket).map_err(SessionError::io("listen on", fresh.socket()))?;
     let (creator, agents_end) = UnixStream::pair().map_err(SessionError::io("make a socket for", directory.path()))?;
     fs::rename(fresh.path(), directory.path()).map_err(SessionError::io("create", directory.path()))?;
-    spawn(directory, [lock.into(), listener.into(), agents_end.into()], log)?;
+    spawn(directory, [lock.into(), listener.into(), agents_end.into()], log, program)?;
     Ok(creator)
 }
 
-/// Starts this same program as an agent, detached from the terminal and from this process.
-fn spawn(directory: &SessionDirectory, inherited: [OwnedFd; 3], log: File) -> Result<(), SessionError> {
-    // Not current_exe(): that names a path, at which another build may be by now.
-    let program = PathBuf::from("/proc/self/exe");
-    let cannot_start = || SessionError::io("start the agent from", &program);
-    let mut command = Command::new(&program);
+/// Starts the program as an agent, detached from the terminal and from this process.
+fn spawn(directory: &SessionDirectory, inherited: [OwnedFd; 3], log: File, program: &Path) -> Result<(), SessionError> {
+    let cannot_start = || SessionError::io("start the agent from", program);
+    let mut command = Command::new(program);
     command.arg0("envctl").arg("__agent").arg(directory.path());
     for file in &inherited {
         fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from).map_err(cannot_start())?;

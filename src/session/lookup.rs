@@ -4,8 +4,7 @@
 //! 2. The `.envctl/current` record, upwards from the working directory, if that session is live.
 //! 3. The only live session of this project.
 //!
-//! Otherwise an error that lists what there is. With an environment's name given (`--file`), sessions of other
-//! environments do not count.
+//! Otherwise an error that lists what there is. With an environment file given (`--file`), sessions of other files do not count.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +20,8 @@ use super::{SessionError, project};
 pub struct Query<'a> {
     /// `--session` or `ENVCTL_SESSION`.
     pub named: Option<&'a str>,
-    /// Only sessions of this environment.
-    pub environment: Option<&'a str>,
+    /// Only sessions of this environment file.
+    pub file: Option<&'a Path>,
     /// The working directory.
     pub start: &'a Path,
 }
@@ -39,23 +38,23 @@ pub fn find(state: &StateDirectory, query: &Query<'_>) -> Result<Record, Session
     {
         return Ok(record.clone());
     }
-    let of_environment = |record: &&Record| query.environment.is_none_or(|name| record.environment == name);
+    let of_file = |record: &&Record| query.file.is_none_or(|file| same_file(file, &record.file));
     if query.named.is_none()
         && let Some(current) = read_current(query.start)
-        && let Some(record) = live.iter().filter(of_environment).find(|record| record.id == current.id)
+        && let Some(record) = live.iter().filter(of_file).find(|record| record.id == current.id)
     {
         return Ok(record.clone());
     }
     let candidates: Vec<&Record> = live
         .iter()
-        .filter(of_environment)
+        .filter(of_file)
         .filter(|record| record.root == root)
         .filter(|record| query.named.is_none_or(|name| record.session == name))
         .collect();
     let wanted = || {
         let mut text = query.named.map_or_else(String::new, |name| format!("named \"{name}\" "));
-        if let Some(environment) = query.environment {
-            text.push_str(&format!("of \"{environment}\" "));
+        if let Some(file) = query.file {
+            text.push_str(&format!("of {} ", file.display()));
         }
         text.push_str(&format!(
             "{} for {}",
@@ -69,6 +68,10 @@ pub fn find(state: &StateDirectory, query: &Query<'_>) -> Result<Record, Session
         [] => Err(SessionError::NotFound { wanted: wanted(), live: live.iter().map(line).collect() }),
         several => Err(SessionError::Ambiguous { wanted: wanted(), live: several.iter().copied().map(line).collect() }),
     }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    one == other || fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
 fn line(record: &Record) -> String {

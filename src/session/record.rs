@@ -69,6 +69,9 @@ pub struct Record {
     pub api: Option<String>,
     /// The session's own kubeconfig.
     pub kubeconfig: PathBuf,
+    /// Where each service's ports are on the host: `SERVICE.PORT` to `HOST:NUMBER`.
+    #[serde(default)]
+    pub addresses: BTreeMap<String, String>,
     /// The variables handed to tests.
     pub exports: BTreeMap<String, String>,
 }

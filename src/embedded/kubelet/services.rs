@@ -62,7 +62,9 @@ impl Entry {
         let mut found = Vec::new();
         for slice in self.slices.values() {
             for (_, number, _) in slice.ports.iter().filter(|(name, _, of)| name == port && of == protocol) {
-                found.extend(slice.endpoints.iter().filter(|endpoint| endpoint.ready).map(|endpoint| (endpoint.ip, *number)));
+                found.extend(
+                    slice.endpoints.iter().filter(|endpoint| endpoint.ready).map(|endpoint| (endpoint.ip, *number)),
+                );
             }
         }
         found
@@ -144,7 +146,10 @@ enum Change {
 }
 
 /// The table's receiver, and the task that feeds it until `stop`.
-pub fn follow(client: kube::Client, stop: CancellationToken) -> (watch::Receiver<Arc<Table>>, impl Future<Output = ()> + Send) {
+pub fn follow(
+    client: kube::Client,
+    stop: CancellationToken,
+) -> (watch::Receiver<Arc<Table>>, impl Future<Output = ()> + Send) {
     let (sender, receiver) = watch::channel(Arc::new(Table::default()));
     (receiver, feed(client, sender, stop))
 }
@@ -174,8 +179,12 @@ async fn feed(client: kube::Client, sender: watch::Sender<Arc<Table>>, stop: Can
         for change in batch {
             match change {
                 Change::Service(Event::Init) => {
-                    stale_services =
-                        table.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key.clone()).collect();
+                    stale_services = table
+                        .entries
+                        .iter()
+                        .filter(|(_, entry)| entry.service.is_some())
+                        .map(|(key, _)| key.clone())
+                        .collect();
                 }
                 Change::Service(Event::InitApply(service) | Event::Apply(service)) => {
                     let key = (service.namespace().unwrap_or_default(), service.name_any());
@@ -231,11 +240,17 @@ mod tests {
         }))
         .unwrap();
         table.set_slice(&slice);
-        table.set_service(serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "ns"}, "spec": {"clusterIP": "10.96.0.7"}})).unwrap());
+        table.set_service(
+            serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "ns"}, "spec": {"clusterIP": "10.96.0.7"}}))
+            .unwrap(),
+        );
         let entry = &table.entries[&key];
         assert_eq!(entry.cluster_ip(), Some(Ipv4Addr::new(10, 96, 0, 7)));
-        assert_eq!(entry.ready("http", "TCP"), [(Ipv4Addr::new(10, 244, 0, 5), 8080), (Ipv4Addr::new(10, 244, 0, 7), 8080)]);
+        assert_eq!(
+            entry.ready("http", "TCP"),
+            [(Ipv4Addr::new(10, 244, 0, 5), 8080), (Ipv4Addr::new(10, 244, 0, 7), 8080)]
+        );
         assert_eq!(entry.ready("http", "UDP"), []);
         table.remove_service(&key);
         table.remove_slice(&slice);

@@ -59,6 +59,12 @@ impl Environment {
         self.provisioner.up(plan, &Options::default(), events, give_up).await
     }
 
+    /// Where each service's ports are on the host, as the record has it.
+    pub fn addresses(&self) -> BTreeMap<String, String> {
+        let addresses = self.provisioner.addresses().iter();
+        addresses.map(|(port, address)| (format!("{}.{}", port.service, port.port), address.to_string())).collect()
+    }
+
     /// The variables handed to tests: the plan's as the host sees them, and the session's own.
     ///
     /// # Errors

@@ -480,6 +480,7 @@ async fn provision(
     };
     environment.up(&request.plan, events, give_up).await?;
     record.exports = environment.exports(&request.plan, &record)?;
+    record.addresses = environment.addresses();
     record.phase = Phase::Ready;
     record.write(&directory.record_path()).map_err(on_disk)?;
     Ok(record)

@@ -136,8 +136,10 @@ mod tests {
         let long = vec![b'x'; MAX_LINE * 2 + 5];
         let text = cut(&[&long, b"\n"]);
         let lines: Vec<_> = text.lines().map(|line| parse(line.as_bytes()).unwrap()).collect();
-        assert_eq!(lines.iter().map(|line| (line.partial, line.content.len())).collect::<Vec<_>>(),
-            [(true, MAX_LINE), (true, MAX_LINE), (false, 5)]);
+        assert_eq!(
+            lines.iter().map(|line| (line.partial, line.content.len())).collect::<Vec<_>>(),
+            [(true, MAX_LINE), (true, MAX_LINE), (false, 5)]
+        );
     }
 
     #[test]

@@ -249,8 +249,14 @@ mod tests {
         log.write(Source::Stderr, b"three\nfo").unwrap();
         log.finish(Source::Stderr).unwrap();
         assert_eq!(all(&path, Options::default()).await, "one\ntwo\nthree\nfo");
-        for (lines, expected) in [(0, ""), (1, "fo"), (2, "three\nfo"), (4, "one\ntwo\nthree\nfo"), (9, "one\ntwo\nthree\nfo")] {
-            assert_eq!(all(&path, Options { tail_lines: Some(lines), ..Options::default() }).await, expected, "{lines}");
+        for (lines, expected) in
+            [(0, ""), (1, "fo"), (2, "three\nfo"), (4, "one\ntwo\nthree\nfo"), (9, "one\ntwo\nthree\nfo")]
+        {
+            assert_eq!(
+                all(&path, Options { tail_lines: Some(lines), ..Options::default() }).await,
+                expected,
+                "{lines}"
+            );
         }
         assert_eq!(all(&path, Options { limit_bytes: Some(6), ..Options::default() }).await, "one\ntw");
         let future = Timestamp::now().checked_add(k8s_openapi::jiff::Span::new().hours(1)).unwrap();
@@ -295,7 +301,8 @@ mod tests {
         for run in 0..3 {
             Writer::create(directory.path().join(format!("c/{run}.log")), run).unwrap();
         }
-        let mut names: Vec<_> = std::fs::read_dir(directory.path().join("c")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(directory.path().join("c")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["1.log", "2.log"]);
     }

@@ -51,7 +51,8 @@ pub fn write(directory: &Path, payload: &Payload) -> io::Result<bool> {
     }
     fs::rename(&link, &data)?;
     // What is seen at the top: the first component of each path.
-    let visible: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').find(|part| !part.is_empty() && *part != ".")).collect();
+    let visible: BTreeSet<&str> =
+        payload.keys().filter_map(|path| path.split('/').find(|part| !part.is_empty() && *part != ".")).collect();
     for name in &visible {
         match symlink(Path::new(DATA).join(name), directory.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -114,7 +115,10 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str, u32)]) -> Payload {
-        files.iter().map(|(path, text, mode)| ((*path).to_owned(), File { data: text.as_bytes().to_vec(), mode: *mode })).collect()
+        files
+            .iter()
+            .map(|(path, text, mode)| ((*path).to_owned(), File { data: text.as_bytes().to_vec(), mode: *mode }))
+            .collect()
     }
 
     #[test]
@@ -128,7 +132,10 @@ mod tests {
         assert_eq!(fs::read_link(at("one")).unwrap(), Path::new("..data/one"));
         let first = fs::read_link(at("..data")).unwrap();
 
-        assert!(!write(directory.path(), &payload(&[("one", "1", 0o644), ("user/two", "2", 0o400)])).unwrap(), "nothing to do");
+        assert!(
+            !write(directory.path(), &payload(&[("one", "1", 0o644), ("user/two", "2", 0o400)])).unwrap(),
+            "nothing to do"
+        );
         assert_eq!(fs::read_link(at("..data")).unwrap(), first);
 
         assert!(write(directory.path(), &payload(&[("one", "1b", 0o644), ("three", "3", 0o644)])).unwrap());

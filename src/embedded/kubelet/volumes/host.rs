@@ -42,22 +42,65 @@ pub fn prepare(path: &Path, kind: &str) -> Result<(), HostPathError> {
     let directory = || fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
     let is = |test: fn(&fs::FileType) -> bool| found.as_ref().is_some_and(test);
     match kind {
-        "" => if found.is_none() { directory().map_err(failed) } else { Ok(()) },
+        "" => {
+            if found.is_none() {
+                directory().map_err(failed)
+            } else {
+                Ok(())
+            }
+        }
         "DirectoryOrCreate" => match found {
             None => directory().map_err(failed),
             Some(kind) if kind.is_dir() => Ok(()),
             Some(_) => wrong("a directory"),
         },
         "FileOrCreate" => match found {
-            None => fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path).map(drop).map_err(failed),
+            None => fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .open(path)
+                .map(drop)
+                .map_err(failed),
             Some(kind) if kind.is_file() => Ok(()),
             Some(_) => wrong("a file"),
         },
-        "Directory" => if is(fs::FileType::is_dir) { Ok(()) } else { wrong("a directory") },
-        "File" => if is(fs::FileType::is_file) { Ok(()) } else { wrong("a file") },
-        "Socket" => if is(FileTypeExt::is_socket) { Ok(()) } else { wrong("a socket file") },
-        "CharDevice" => if is(FileTypeExt::is_char_device) { Ok(()) } else { wrong("a character device") },
-        "BlockDevice" => if is(FileTypeExt::is_block_device) { Ok(()) } else { wrong("a block device") },
+        "Directory" => {
+            if is(fs::FileType::is_dir) {
+                Ok(())
+            } else {
+                wrong("a directory")
+            }
+        }
+        "File" => {
+            if is(fs::FileType::is_file) {
+                Ok(())
+            } else {
+                wrong("a file")
+            }
+        }
+        "Socket" => {
+            if is(FileTypeExt::is_socket) {
+                Ok(())
+            } else {
+                wrong("a socket file")
+            }
+        }
+        "CharDevice" => {
+            if is(FileTypeExt::is_char_device) {
+                Ok(())
+            } else {
+                wrong("a character device")
+            }
+        }
+        "BlockDevice" => {
+            if is(FileTypeExt::is_block_device) {
+                Ok(())
+            } else {
+                wrong("a block device")
+            }
+        }
         other => Err(HostPathError::Unknown(other.to_owned())),
     }
 }

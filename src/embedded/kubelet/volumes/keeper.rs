@@ -117,7 +117,9 @@ impl Keeper {
                                 Err(_) => return,
                             }
                         }
-                        (Err(super::payload::PayloadError::NoToken), Some(problem)) => Err(format!("failed to fetch token: {problem}")),
+                        (Err(super::payload::PayloadError::NoToken), Some(problem)) => {
+                            Err(format!("failed to fetch token: {problem}"))
+                        }
                         (Err(error), _) => Err(error.to_string()),
                     },
                     None => self.local(&namespace, volume, &mut held).await,
@@ -171,10 +173,14 @@ impl Keeper {
         let mut held = Vec::new();
         for source in contents.iter().flat_map(|(_, content)| &content.sources) {
             match source {
-                Source::ConfigMap { name, .. } if !held.iter().any(|held| matches!(held, Held::ConfigMap(known, _) if known == name)) => {
+                Source::ConfigMap { name, .. }
+                    if !held.iter().any(|held| matches!(held, Held::ConfigMap(known, _) if known == name)) =>
+                {
                     held.push(Held::ConfigMap(name.clone(), self.objects.config_map(namespace, name).await));
                 }
-                Source::Secret { name, .. } if !held.iter().any(|held| matches!(held, Held::Secret(known, _) if known == name)) => {
+                Source::Secret { name, .. }
+                    if !held.iter().any(|held| matches!(held, Held::Secret(known, _) if known == name)) =>
+                {
                     held.push(Held::Secret(name.clone(), self.objects.secret(namespace, name).await));
                 }
                 _ => {}
@@ -211,7 +217,8 @@ impl Keeper {
                 name = found.spec.as_ref().and_then(|spec| spec.volume_name.clone()).filter(|name| !name.is_empty());
             }
         }
-        let name = name.ok_or_else(|| format!("persistentvolumeclaim \"{}\" is not bound to a volume", claim.claim_name))?;
+        let name =
+            name.ok_or_else(|| format!("persistentvolumeclaim \"{}\" is not bound to a volume", claim.claim_name))?;
         if !held.iter().any(|held| matches!(held, Held::Volume(known, _) if *known == name)) {
             held.push(Held::Volume(name.clone(), self.objects.volume(&name).await));
         }
@@ -226,7 +233,9 @@ impl Keeper {
                 } else if let Some(source) = spec.and_then(|spec| spec.local.as_ref()) {
                     (PathBuf::from(&source.path), "Directory".to_owned())
                 } else {
-                    return Err(format!("persistentvolume \"{name}\" is neither hostPath nor local: not supported on this node"));
+                    return Err(format!(
+                        "persistentvolume \"{name}\" is neither hostPath nor local: not supported on this node"
+                    ));
                 };
                 return host::prepare(&path, &kind).map(|()| path).map_err(|error| error.to_string());
             }
@@ -236,7 +245,8 @@ impl Keeper {
 
     /// Gets the tokens whose time has come. Those that are still good stay when the API server says no.
     async fn renew(&self, pod: &Pod, namespace: &str, tokens: &mut [Token]) -> Result<(), kube::Error> {
-        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).filter(|name| !name.is_empty());
+        let account =
+            pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).filter(|name| !name.is_empty());
         let mut problem = Ok(());
         for token in tokens.iter_mut().filter(|token| token.renew <= Instant::now()) {
             let request = TokenRequest {
@@ -259,7 +269,8 @@ impl Keeper {
                         Duration::try_from(expires.0.duration_since(Timestamp::now())).unwrap_or_default()
                     });
                     token.value = status.token;
-                    token.renew = Instant::now() + life.mul_f64(0.8).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
+                    token.renew = Instant::now()
+                        + life.mul_f64(0.8).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
                 }
                 Err(error) => problem = Err(error),
             }
@@ -267,7 +278,12 @@ impl Keeper {
         problem
     }
 
-    async fn request_token(&self, namespace: &str, account: &str, request: &TokenRequest) -> Result<TokenRequest, kube::Error> {
+    async fn request_token(
+        &self,
+        namespace: &str,
+        account: &str,
+        request: &TokenRequest,
+    ) -> Result<TokenRequest, kube::Error> {
         let body = serde_json::to_vec(request).map_err(kube::Error::SerdeError)?;
         let request = http::Request::post(format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"))
             .header(http::header::CONTENT_TYPE, "application/json")

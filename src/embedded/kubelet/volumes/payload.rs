@@ -195,10 +195,18 @@ pub fn project(content: &Content, pod: &Pod, facts: &Facts, available: &Availabl
                 };
                 let get = |key: &str| {
                     let text = map.data.as_ref().and_then(|data| data.get(key)).map(|text| text.clone().into_bytes());
-                    text.or_else(|| map.binary_data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone()))
+                    text.or_else(|| {
+                        map.binary_data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone())
+                    })
                 };
                 if items.is_empty() {
-                    for key in map.data.iter().flatten().map(|(key, _)| key).chain(map.binary_data.iter().flatten().map(|(key, _)| key)) {
+                    for key in map
+                        .data
+                        .iter()
+                        .flatten()
+                        .map(|(key, _)| key)
+                        .chain(map.binary_data.iter().flatten().map(|(key, _)| key))
+                    {
                         put(key, get(key).unwrap_or_default(), None)?;
                     }
                 }
@@ -267,7 +275,8 @@ mod tests {
             allocatable: Allocatable { cpus: 1, memory: 1 },
         };
         let pod = serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"a": "b"}}})).unwrap();
-        let map: ConfigMap = serde_json::from_value(json!({"data": {"k1": "v1", "k2": "v2"}, "binaryData": {"b": "AP8="}})).unwrap();
+        let map: ConfigMap =
+            serde_json::from_value(json!({"data": {"k1": "v1", "k2": "v2"}, "binaryData": {"b": "AP8="}})).unwrap();
         let secret: Secret = serde_json::from_value(json!({"data": {"s": "c2VjcmV0"}})).unwrap();
         let available = Available {
             config_maps: HashMap::from([("map".to_owned(), Arc::new(map))]),
@@ -276,7 +285,10 @@ mod tests {
         };
         let volume: Volume = serde_json::from_value(volume).unwrap();
         let payload = project(&content(&volume).unwrap(), &pod, &facts, &available)?;
-        Ok(payload.into_iter().map(|(path, file)| (path, String::from_utf8_lossy(&file.data).into_owned(), file.mode)).collect())
+        Ok(payload
+            .into_iter()
+            .map(|(path, file)| (path, String::from_utf8_lossy(&file.data).into_owned(), file.mode))
+            .collect())
     }
 
     #[test]
@@ -298,11 +310,14 @@ mod tests {
             {"secret": {"name": "gone", "optional": true}},
             {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}}))
         .unwrap();
-        assert_eq!(got, [
-            ("ca.crt".into(), "v1".into(), 0o644),
-            ("labels".into(), "a=\"b\"".into(), 0o644),
-            ("token".into(), "jwt".into(), 0o644)
-        ]);
+        assert_eq!(
+            got,
+            [
+                ("ca.crt".into(), "v1".into(), 0o644),
+                ("labels".into(), "a=\"b\"".into(), 0o644),
+                ("token".into(), "jwt".into(), 0o644)
+            ]
+        );
     }
 
     #[test]
@@ -315,7 +330,10 @@ mod tests {
                 json!({"name": "v", "configMap": {"name": "map", "items": [{"key": "no", "path": "p"}]}}),
                 Some("configmap references non-existent config key: no"),
             ),
-            (json!({"name": "v", "configMap": {"name": "map", "optional": true, "items": [{"key": "no", "path": "p"}]}}), None),
+            (
+                json!({"name": "v", "configMap": {"name": "map", "optional": true, "items": [{"key": "no", "path": "p"}]}}),
+                None,
+            ),
             (
                 json!({"name": "v", "configMap": {"name": "map", "items": [{"key": "k1", "path": "../p"}]}}),
                 Some("invalid path: must be relative and without '..': ../p"),
