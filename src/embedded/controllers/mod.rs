@@ -10,9 +10,11 @@
 //! event or to a delay that Kubernetes itself defines; a controller reads the shared caches and writes through a client
 //! of its own identity; every task ends on the shutdown token and is awaited by [`Controllers::stop`].
 
+pub mod collector;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod job;
+pub mod namespace;
 pub mod replica_set;
 pub mod service_account;
 pub mod shared;
@@ -25,6 +27,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::collector::inventory::Inventory;
 use self::shared::caches::Caches;
 use self::shared::events::Recorder;
 use self::shared::queue::Queue;
@@ -36,6 +39,9 @@ pub const SHARED_INFORMERS: &str = "shared-informers";
 
 /// How many keys a controller syncs at once; upstream's `concurrent-*-syncs` are 5 and more.
 const WIDTH: usize = 8;
+
+/// The same of the garbage collector; upstream's `concurrent-gc-syncs`.
+const COLLECTOR_WIDTH: usize = 20;
 
 /// What controllers need to know beside the API.
 #[derive(Clone, Debug)]
@@ -82,6 +88,13 @@ impl Controllers {
             service_account::RootCa::new(client, caches, config.ca_pem.clone(), queue)
         });
 
+        let inventory = Arc::new(Inventory::default());
+        inventory.listen_to(&start.caches);
+        start.controller("namespace-controller", |client, caches, _, queue| {
+            namespace::Namespaces::new(client, caches, inventory.clone(), queue)
+        });
+        start.collector(&inventory);
+
         // Last: handlers only hear what comes after them.
         start.caches.start(&(start.clients)(SHARED_INFORMERS), &start.tasks, &start.shutdown);
         start.tasks.close();
@@ -103,6 +116,23 @@ struct Start<F> {
 }
 
 impl<F: Fn(&'static str) -> Client> Start<F> {
+    /// The collector waits for the inventory too: before that it would ask the API about every owner.
+    fn collector(&self, inventory: &Arc<Inventory>) {
+        let name = "generic-garbage-collector";
+        let (client, queue) = ((self.clients)(name), Arc::new(Queue::default()));
+        let syncer = Arc::new(collector::Collector::new(client.clone(), inventory.clone(), &queue));
+        let (of, shutdown) = (inventory.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move { of.run(client, shutdown).await });
+        let (caches, of, shutdown) = (self.caches.clone(), inventory.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let ready = async { tokio::join!(caches.synced(), of.synced()) };
+            tokio::select! {
+                _ = ready => worker::run(name, queue, syncer, COLLECTOR_WIDTH, shutdown).await,
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+
     /// Builds one controller (which registers its handlers) and starts its worker and event recorder.
     fn controller<S: Syncer>(
         &self,
