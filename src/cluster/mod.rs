@@ -9,9 +9,12 @@
 //! that nothing works on the embedded cluster only because it is in the same process.
 
 pub mod apply;
+pub mod embedded;
 pub mod ledger;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::images::{Builds, ImageError};
@@ -44,16 +47,36 @@ pub trait Provider: Send + Sync + 'static {
     async fn lost(&self) -> ClusterError;
 }
 
-/// The provider of a plan's kind of cluster.
+/// What a provider needs to know about the session it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// The session's namespace.
+    pub namespace: &'a str,
+    /// The session's private directory; the session removes it, after [`Provider::remove`].
+    pub directory: &'a Path,
+}
+
+/// The provider of a plan's kind of cluster. Nothing is started yet.
 ///
 /// # Errors
 /// When this version does not have that kind.
-pub fn provider(plan: &plan::Plan, session: &str) -> Result<std::sync::Arc<dyn Provider>, ClusterError> {
-    let _ = session;
-    Err(ClusterError::Unsupported {
-        what: format!("cluster {:?} is being built", plan.cluster),
-        cure: "wait for it".to_owned(),
-    })
+pub fn provider(plan: &plan::Plan, setting: Setting<'_>) -> Result<Arc<dyn Provider>, ClusterError> {
+    match &plan.cluster {
+        plan::Cluster::Embedded => {
+            let config = crate::embedded::Config {
+                program: PathBuf::from("/proc/self/exe"),
+                state_dir: setting.directory.join("node"),
+                visible: vec![plan.project_root.clone()],
+            };
+            Ok(Arc::new(embedded::Embedded::new(config, setting.namespace, plan.project_root.clone())))
+        }
+        plan::Cluster::Kind { .. } | plan::Cluster::Minikube { .. } | plan::Cluster::Context(_) => {
+            Err(ClusterError::Unsupported {
+                what: "only the embedded cluster is there in this version".to_owned(),
+                cure: "use `cluster: embedded`, or `--cluster embedded`".to_owned(),
+            })
+        }
+    }
 }
 
 /// How to reach a cluster.

@@ -25,7 +25,9 @@ impl Environment {
         let unavailable = |error: ClusterError| {
             Box::new(Failure::new(None, Cause::ClusterUnavailable, format!("the cluster is not available: {error}")))
         };
-        let provider = crate::cluster::provider(plan, &record.id).map_err(unavailable)?;
+        let directory = record.kubeconfig.parent().unwrap_or(std::path::Path::new("/"));
+        let setting = crate::cluster::Setting { namespace: &record.namespace, directory };
+        let provider = crate::cluster::provider(plan, setting).map_err(unavailable)?;
         let access = provider.start().await.map_err(unavailable)?;
         events.send(Event::ClusterReady {
             cluster: record.cluster.clone(),
