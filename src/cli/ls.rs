@@ -41,7 +41,9 @@ struct Row {
 /// # Errors
 /// When the state directory cannot be read.
 pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
-    let live = context.state()?.live()?;
+    let state = context.state()?;
+    crate::session::launch::sweep(&state)?;
+    let live = state.live()?;
     match context.out.format {
         Format::Json | Format::Yaml => {
             let sessions = live

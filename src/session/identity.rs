@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(one.id(), Identity::new(Path::new("/p"), "platform", None).id());
         assert!(one.id().starts_with("platform-"), "{}", one.id());
         let named = Identity::new(Path::new("/p"), "platform", Some("My Branch/№1"));
-        assert!(named.id().starts_with("platform-my-branch---1-"), "{}", named.id());
+        assert!(named.id().starts_with("platform-my-branch--1-"), "{}", named.id());
         let long = Identity::new(Path::new("/p"), &"x".repeat(80), Some(&"y".repeat(80)));
         assert!(long.namespace().len() <= 63, "{}", long.namespace());
     }

@@ -189,7 +189,7 @@ mod tests {
         let lines = picture(&model, began + Duration::from_millis(2100), began, Room { lines: 24, columns: 80 }, &out);
         insta::assert_snapshot!(lines.join("\n"), @r"
         platform  2.1s  embedded
-          ✓ db      ready        0.4s
+          ✓ db      ready        0.3s
           • api     starting     2.0s  0 of 2 ready: connection refused
           · worker  waiting      2.1s  for db, api
         ");

@@ -1,0 +1,6 @@
+//! The program as a person uses it: its words, its exit codes, and what it leaves behind.
+
+mod agent;
+mod context;
+mod which;
+mod words;
