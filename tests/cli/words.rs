@@ -67,7 +67,7 @@ fn completion_scripts_are_data() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = context.run(&["completion", shell]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-        assert!(ran.stdout.contains("--wait-timeout"), "{shell}");
+        assert!(ran.stdout.contains("wait-timeout"), "{shell}");
     }
 }
 
