@@ -1,11 +1,11 @@
 # `make demo` and `make test` are the README's two commands.
-.PHONY: demo test check fmt clippy docs deny bench
+.PHONY: generate generated demo test check fmt clippy docs deny bench
 
 demo:
 	cargo build --locked --bin envctl --example platform
 	examples/platform/demo.sh
 
-check: fmt clippy test docs deny
+check: fmt clippy test docs deny generated
 
 fmt:
 	cargo fmt --check
@@ -27,3 +27,15 @@ deny:
 bench:
 	cargo build --locked --release --examples
 	cargo bench --locked --bench envctl
+
+# The checked-in Kubernetes tables; KUBERNETES_FACTS is the folder that tools/schema-gen reads.
+KUBERNETES_FACTS ?= ../shared/kubernetes-1.36
+TABLES = src/embedded/apiserver/schema/generated.rs
+SCHEMA_GEN = cargo run --locked -q --no-default-features --features generate --bin schema-gen -- $(KUBERNETES_FACTS) $(TABLES)
+
+generate:
+	$(SCHEMA_GEN)
+
+# Only where the folder exists: the built project doesn't need it.
+generated:
+	@if test -d $(KUBERNETES_FACTS); then $(SCHEMA_GEN) --check; else echo "$(KUBERNETES_FACTS) is absent: generated tables not compared"; fi

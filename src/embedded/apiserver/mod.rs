@@ -23,6 +23,7 @@ mod rbac;
 mod read;
 mod registry;
 mod request;
+pub mod schema;
 mod schemas;
 mod selector;
 mod serve;
