@@ -44,6 +44,11 @@ impl Output {
         Self { format, colour_out: wanted && out && !dumb, colour_err: wanted && err && !dumb, live: err && !dumb }
     }
 
+    /// Whether stderr takes colours.
+    pub fn colours(&self) -> bool {
+        self.colour_err
+    }
+
     /// Whether stderr can be redrawn.
     pub fn live(&self) -> bool {
         self.live

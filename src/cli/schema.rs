@@ -14,6 +14,7 @@ pub struct Arguments {}
 ///
 /// # Errors
 /// What it could not do.
-pub fn run(_arguments: &Arguments, _context: &mut Context) -> Result<Exit, Error> {
-    Err(Error::Failed { what: "`envctl schema` is not built yet".to_owned(), hint: None, exit: Exit::Failed })
+pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+    context.out.document(&crate::envfile::schema())?;
+    Ok(Exit::Ok)
 }

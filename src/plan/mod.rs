@@ -7,10 +7,19 @@
 //! Invariants: node names are unique across kinds; `nodes` is in a stable topological order (dependencies first, else the
 //! file's order); every reference in a [`Template`] names a service, port or key of the plan; every path is absolute.
 
+mod exports;
+mod keys;
+mod load;
+mod manifests;
 mod node;
+mod order;
 mod parts;
+mod ports;
+mod ready;
+mod references;
 mod viewpoint;
 mod workload;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +27,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use crate::envfile::{Part, PortField, Reference, Template, TimeSpan};
+pub use load::{load, validate};
 pub use node::{Condition, Need, NeedReason, Node, NodeId, NodeKind, NodeSpec};
 pub use parts::{
     Cluster, DockerImage, Encoding, Export, ExportOrigin, HttpCall, Image, Key, KeyAction, KeySource, Manifest,
@@ -37,11 +47,14 @@ pub struct Plan {
     pub environment: String,
     /// The file, absolute.
     pub file: PathBuf,
+    /// The files that it includes, absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub includes: Vec<PathBuf>,
     /// What relative paths were resolved against, absolute.
     pub project_root: PathBuf,
-    /// The profile that was laid over it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
+    /// The profiles that were laid over it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
     /// Where it runs.
     pub cluster: Cluster,
     /// The images that the file maps, by name. A workload's image need not be among them.
@@ -56,6 +69,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    fn with_dependents(mut self) -> Self {
+        let edges: Vec<(NodeId, NodeId)> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.needs.iter().map(|need| (need.node.clone(), node.id.clone())))
+            .collect();
+        let index: BTreeMap<NodeId, usize> =
+            self.nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
+        for (need, dependent) in edges {
+            if let Some(at) = index.get(&need) {
+                self.nodes[*at].dependents.push(dependent);
+            }
+        }
+        self
+    }
+
     /// A node by its id.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == *id)
