@@ -9,6 +9,7 @@
 //! treated as schemaless (its shape is deduced from the value, as upstream's "deduced" typing does).
 
 mod decode;
+mod default;
 #[rustfmt::skip]
 mod generated;
 mod gvk;
@@ -19,6 +20,7 @@ mod tables;
 mod types;
 
 pub use decode::{DecodeError, decode_json};
+pub use default::default;
 pub use generated::RESOURCES;
 pub use gvk::Gvk;
 pub use resources::{Resource, Subresource, resource};

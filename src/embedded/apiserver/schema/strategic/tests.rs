@@ -29,7 +29,7 @@ fn lists_of_maps_merge_by_key_and_keep_the_patch_first() {
 fn directives_in_lists_and_maps() {
     let original = spec(json!([{"name": "1"}, {"name": "2"}, {"name": "3"}]));
     let patch = spec(json!([{"name": "2", "$patch": "delete"}, {"name": "4"}]));
-    assert_eq!(merged(POD, original.clone(), patch), spec(json!([{"name": "1"}, {"name": "3"}, {"name": "4"}])));
+    assert_eq!(merged(POD, original.clone(), patch), spec(json!([{"name": "4"}, {"name": "1"}, {"name": "3"}])));
     let patch = spec(json!([{"name": "9"}, {"$patch": "replace"}]));
     assert_eq!(merged(POD, original.clone(), patch), spec(json!([{"name": "9"}])));
     let patch = json!({"spec": {"$patch": "replace", "nodeName": "n"}});
@@ -64,7 +64,7 @@ fn retain_keys_clears_what_is_not_named() {
 fn primitive_lists_merge_delete_and_keep_order() {
     let original = json!({"metadata": {"finalizers": ["a", "b", "c"]}});
     let patch = json!({"metadata": {"finalizers": ["d", "a"]}});
-    assert_eq!(merged(POD, original.clone(), patch), json!({"metadata": {"finalizers": ["b", "c", "d", "a"]}}));
+    assert_eq!(merged(POD, original.clone(), patch), json!({"metadata": {"finalizers": ["d", "a", "b", "c"]}}));
     let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "$setElementOrder/finalizers": ["c", "a"]}});
     assert_eq!(merged(POD, original.clone(), patch), json!({"metadata": {"finalizers": ["c", "a"]}}));
     let patch = json!({"metadata": {"$deleteFromPrimitiveListfinalizers": ["b"]}});
@@ -92,7 +92,7 @@ fn lists_without_a_strategy_are_replaced() {
     let expected = json!({"list": [2], "map": {"a": 1, "b": 2}});
     assert_eq!(merged(Gvk::new("x.io", "v1", "Foo"), original, json!({"list": [2], "map": {"b": 2}})), expected);
     let original = json!({"secrets": [{"name": "a"}]});
-    let expected = json!({"secrets": [{"name": "a"}, {"name": "b"}]});
+    let expected = json!({"secrets": [{"name": "b"}, {"name": "a"}]});
     assert_eq!(merged(SERVICE_ACCOUNT, original, json!({"secrets": [{"name": "b"}]})), expected);
 }
 
