@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod replica_set;
 pub mod service_account;
 pub mod shared;
+pub mod volume;
 
 use std::hash::Hash;
 use std::path::PathBuf;
@@ -88,6 +89,9 @@ impl Controllers {
             service_account::RootCa::new(client, caches, config.ca_pem.clone(), queue)
         });
 
+        start.controller("persistent-volume-binder", |client, caches, events, queue| {
+            volume::Volumes::new(client, caches, events, config.volumes_dir.clone(), queue)
+        });
         let inventory = Arc::new(Inventory::default());
         inventory.listen_to(&start.caches);
         start.controller("namespace-controller", |client, caches, _, queue| {
