@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::request::{Query, RequestInfo};
-use super::status::{GroupResource, Status};
+use super::status::Status;
 use super::user::User;
 use super::write::Part;
 use super::{Shared, delete, discovery, patch, rbac, read, registry, subresource, watch, write};
@@ -185,9 +185,4 @@ fn warn(response: &mut Response<Body>, warnings: &[String]) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
-}
-
-/// What a forbidden request was about, for messages.
-pub fn resource_of(info: &RequestInfo) -> GroupResource<'_> {
-    GroupResource { group: &info.group, resource: &info.resource }
 }

@@ -68,7 +68,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiServerError {
     /// The service range has no room for the cluster's own services.
-    #[error("the service range {0}/{1} is too small: it needs at least 16 addresses")]
+    #[error("the service range {0}/{1} is too small: it needs at least 32 addresses")]
     ServiceRange(Ipv4Addr, u8),
     /// Keys or certificates could not be made.
     #[error("making the cluster's certificates: {0}")]

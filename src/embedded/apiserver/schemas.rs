@@ -2,7 +2,9 @@
 //!
 //! The tables and algorithms are `schema`'s; this file only fits them to the write pipeline's words.
 
+use axum::body::Body;
 use bytes::Bytes;
+use http::Response;
 use serde_json::Value;
 
 use super::registry::Row;
@@ -97,4 +99,73 @@ pub fn check_fields(
 ) -> Result<Value, Status> {
     let _ = (row, validation, warnings);
     Ok(object)
+}
+
+/// A body as an object of some kind that has no row: a review, a scale.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_kind(
+    (_group, version, kind): (&str, &str, &str),
+    content_type: &str,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let _ = (validation, warnings);
+    match media_type(content_type) {
+        "" | "application/json" => serde_json::from_slice(body).map_err(|error| {
+            Status::bad_request(format!(
+                "{kind} in version {} cannot be handled as a {kind}: {error}",
+                super::status::quote(version)
+            ))
+        }),
+        _ => Err(Status::unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+/// A label selector as text, as `metav1.LabelSelectorAsSelector(...).String()` prints it.
+pub fn selector_text(selector: &Value) -> String {
+    let plain = selector["matchLabels"].is_null() && selector["matchExpressions"].is_null();
+    let labels = if plain { selector.as_object() } else { selector["matchLabels"].as_object() };
+    let mut parts: Vec<(String, String)> = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())))
+        .collect();
+    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let mut values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let text = match expression["operator"].as_str() {
+            Some("In") => format!("{key} in ({values})"),
+            Some("NotIn") => format!("{key} notin ({values})"),
+            Some("DoesNotExist") => format!("!{key}"),
+            _ => key.to_owned(),
+        };
+        parts.push((key.to_owned(), text));
+    }
+    parts.sort();
+    parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
+/// The list of OpenAPI documents.
+///
+/// # Errors
+/// 404 while there are none.
+pub fn openapi_root() -> Result<Response<Body>, Status> {
+    Err(Status::no_such_resource())
+}
+
+/// The OpenAPI document of one group and version.
+///
+/// # Errors
+/// 404 for a group that isn't served.
+pub fn openapi_group(path: &str) -> Result<Response<Body>, Status> {
+    let _ = path;
+    Err(Status::no_such_resource())
 }

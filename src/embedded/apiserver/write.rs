@@ -137,7 +137,7 @@ pub fn create(context: &mut Context<'_>, mut object: Value, options: &WriteOptio
     let unmanaged = object.clone();
     schemas::default(row, &mut object);
     strategy::prepare_for_create(row, &mut object);
-    let admitted = admission::create(context, &mut object, options.dry_run)?;
+    let admitted = admission::create(context, &mut object)?;
     managed::on_create(row, &mut object, &unmanaged, options);
     let name = meta::text(&object, "name").to_owned();
     let mut errors = meta::name_errors(row, &name);

@@ -1,98 +1,96 @@
 //! Built-in admission: what is filled in or refused beyond a kind's own rules.
 //!
 //! Each file follows one of upstream's plugins (`plugin/pkg/admission/*`,
-//! `apiserver/pkg/admission/plugin/namespace/lifecycle`).
+//! `apiserver/pkg/admission/plugin/namespace/lifecycle`) or allocators. The order is upstream's
+//! (`pkg/kubeapiserver/options/plugins.go`): the namespace first, then what changes objects.
+
+mod namespace;
+mod placement;
+mod pod;
+mod service;
+mod service_account;
+mod storage;
 
 use serde_json::Value;
 
 use super::Server;
 use super::context::Context;
 use super::registry::Row;
-use super::status::{GroupResource, Status};
-use super::store::NAMESPACES;
+use super::status::Status;
 use super::write::Part;
+
+pub use namespace::{may_delete, refusal as namespace_refusal};
+pub use service::ServiceNumbers;
 
 /// What admission took for an object that isn't stored yet: given back unless kept.
 #[derive(Debug, Default)]
-pub struct Admitted;
+pub struct Admitted<'a>(Option<service::Taken<'a>>);
 
-impl Admitted {
+impl Admitted<'_> {
     /// The object was stored: what was taken is its own.
-    pub fn keep(self) {}
+    pub fn keep(mut self) {
+        if let Some(taken) = self.0.take() {
+            taken.keep();
+        }
+    }
 }
 
 /// Admits a create.
-pub fn create(context: &mut Context<'_>, object: &mut Value, dry_run: bool) -> Result<Admitted, Status> {
-    let _ = (object, dry_run);
-    namespace_exists(context)?;
-    Ok(Admitted)
+///
+/// # Errors
+/// 403, 404 or 422, in the plugins' words.
+pub fn create<'a>(context: &mut Context<'a>, object: &mut Value) -> Result<Admitted<'a>, Status> {
+    namespace::exists(context, object)?;
+    let mut admitted = Admitted::default();
+    match (context.row.group, context.row.plural) {
+        ("", "pods") => {
+            service_account::admit(context, object)?;
+            pod::admit(context, object)?;
+            placement::admit(context.server, object);
+        }
+        ("", "services") => admitted.0 = Some(service::admit_create(context, object)?),
+        ("", "persistentvolumeclaims") => storage::admit(context.server, object),
+        ("rbac.authorization.k8s.io", _) => context.server.authorizer.check_escalation(context, object)?,
+        _ => {}
+    }
+    Ok(admitted)
 }
 
 /// Admits an update.
+///
+/// # Errors
+/// 403 or 422, in the plugins' words.
 pub fn update(context: &mut Context<'_>, part: Part, new: &mut Value, old: &Value) -> Result<(), Status> {
-    let _ = (context, part, new, old);
-    Ok(())
+    if part != Part::Main {
+        return Ok(());
+    }
+    match (context.row.group, context.row.plural) {
+        ("", "services") => service::admit_update(context, new, old),
+        ("rbac.authorization.k8s.io", _) if granting_changed(new, old) => {
+            context.server.authorizer.check_escalation(context, new)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Owners and finalizers may be changed by whoever holds less than the role grants (`IsOnlyMutatingGCFields`).
+fn granting_changed(new: &Value, old: &Value) -> bool {
+    ["rules", "aggregationRule", "roleRef", "subjects"].iter().any(|field| new[field] != old[field])
 }
 
 /// Gives back what a removed object held.
 pub fn removed(server: &Server, row: &Row, object: &Value) {
-    let _ = (server, row, object);
+    if (row.group, row.plural) == ("", "services") {
+        server.services.release(object);
+    }
 }
 
-/// Whether an update may create what isn't there.
+/// Whether an update may create what isn't there: whoever asks must be allowed to create it
+/// (`patch.go` and `update.go`, `withAuthorization`).
+///
+/// # Errors
+/// 403.
 pub fn may_create_by_update(context: &Context<'_>) -> Result<(), Status> {
-    let _ = context;
-    Ok(())
-}
-
-/// The namespace lifecycle plugin's check of creates.
-fn namespace_exists(context: &Context<'_>) -> Result<(), Status> {
-    if !context.row.namespaced || context.row.is_virtual() {
-        return Ok(());
-    }
-    match context.server.store.get(NAMESPACES, "", &context.info.namespace) {
-        None => Err(Status::not_found(GroupResource { group: "", resource: "namespaces" }, &context.info.namespace)),
-        Some(namespace) if namespace.index.deleting => Err(namespace_refusal(context, &context.info.name)),
-        Some(_) => Ok(()),
-    }
-}
-
-/// The refusal of a create in a namespace that is going (`lifecycle/admission.go`).
-pub fn namespace_refusal(context: &Context<'_>, name: &str) -> Status {
-    let namespace = &context.info.namespace;
-    let mut status = Status::forbidden(
-        context.row.resource(),
-        name,
-        &format!("unable to create new content in namespace {namespace} because it is being terminated"),
-    );
-    status = status.because(
-        "NamespaceTerminating",
-        format!("namespace {namespace} is being terminated"),
-        "metadata.namespace",
-    );
-    status
-}
-
-const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-
-/// The namespace lifecycle plugin's check of deletions.
-pub fn may_delete(context: &Context<'_>, name: &str) -> Result<(), Status> {
-    if (context.row.group, context.row.plural) == ("", "namespaces") && IMMORTAL.contains(&name) {
-        return Err(Status::forbidden(context.row.resource(), name, "this namespace may not be deleted"));
-    }
-    Ok(())
-}
-
-/// The addresses and ports of services.
-#[derive(Debug)]
-pub struct ServiceNumbers;
-
-impl ServiceNumbers {
-    /// For a range of addresses.
-    pub fn new(range: (std::net::Ipv4Addr, u8)) -> Result<Self, super::ApiServerError> {
-        if range.1 > 28 {
-            return Err(super::ApiServerError::ServiceRange(range.0, range.1));
-        }
-        Ok(Self)
-    }
+    let info = super::request::RequestInfo { verb: "create", ..context.info.clone() };
+    super::rbac::authorize(context.server, context.user, &info)
 }
