@@ -2,6 +2,7 @@
 //!
 //! Takes a `kube::Client` and knows nothing of who serves it.
 
+pub mod command;
 pub mod downward;
 pub mod env;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod image;
 pub mod io;
 pub mod logs;
 pub mod objects;
+pub mod pod;
 pub mod probe;
 pub mod process;
 pub mod proxy;
