@@ -11,6 +11,8 @@ pub mod expansion;
 pub mod image;
 pub mod io;
 pub mod logs;
+pub mod manager;
+pub mod node;
 pub mod objects;
 pub mod pod;
 pub mod probe;
@@ -28,10 +30,16 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::events::Recorder;
 use self::image::ImageTable;
+use self::manager::Query;
+use self::objects::Objects;
+use self::pod::Context;
 use self::proxy::ServiceDialer;
 use self::runtime::{NodeNetwork, Runtime};
 
@@ -60,15 +68,59 @@ pub struct Config {
 /// A kubelet that runs.
 pub struct Kubelet {
     dialer: ServiceDialer,
+    queries: mpsc::Sender<Query>,
+    network: Arc<dyn NodeNetwork>,
+    runtime: Arc<dyn Runtime>,
+    pods: JoinHandle<()>,
+    tasks: TaskTracker,
+    stop_pods: CancellationToken,
+    stop_rest: CancellationToken,
 }
 
 impl Kubelet {
-    /// Registers the node (Ready) with its lease, and begins to run the pods bound to it.
+    /// Registers the node (Ready) with its lease, and begins to run the pods bound to it. `stop` ends the pods as
+    /// [`Kubelet::stop`] does, which must still be called to wait for them.
     ///
     /// # Errors
     /// [`KubeletError`]; nothing is left running then.
-    pub async fn start(_config: Config, _stop: CancellationToken) -> Result<Self, KubeletError> {
-        std::future::pending().await
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, KubeletError> {
+        let Config { node_name, state_dir, client, runtime, network, images, cluster_domain, dns_ip } = config;
+        for name in ["pods", "logs"] {
+            let path = state_dir.join(name);
+            std::fs::create_dir_all(&path).map_err(|source| KubeletError::StateDir { path, source })?;
+        }
+        let allocatable = node::allocatable();
+        let tasks = TaskTracker::new();
+        // Not `stop`'s child: while pods end, their services and names still work.
+        let stop_rest = CancellationToken::new();
+        let registered = node::register(&client, &node_name, network.node_ip(), allocatable).await;
+        let registered =
+            registered.map_err(|source| KubeletError::Register { node: node_name.clone(), source: Box::new(source) })?;
+        let (recorder, writing) = Recorder::new(client.clone(), node_name.clone(), stop_rest.clone());
+        tasks.spawn(writing);
+        recorder.node(&registered, events::Kind::Normal, "Starting", "Starting kubelet.");
+        tasks.spawn(node::renew(client.clone(), node_name.clone(), stop_rest.clone()));
+        let (table, feeding) = services::follow(client.clone(), stop_rest.clone());
+        tasks.spawn(feeding);
+        let dialer = ServiceDialer::new(table.clone(), Arc::clone(&network));
+        tasks.spawn(proxy::run(table.clone(), dialer.clone(), Arc::clone(&network), dns_ip, stop_rest.clone()));
+        let context = Arc::new(Context {
+            objects: Arc::new(Objects::new(client.clone(), tasks.clone(), stop_rest.clone())),
+            client,
+            runtime: Arc::clone(&runtime),
+            network: Arc::clone(&network),
+            images,
+            recorder,
+            services: table,
+            state_dir,
+            cluster_domain,
+            dns_ip,
+            allocatable,
+        });
+        let (queries, asked) = mpsc::channel(16);
+        let stop_pods = stop.child_token();
+        let pods = tokio::spawn(manager::run(context, node_name, asked, stop_pods.clone()));
+        Ok(Self { dialer, queries, network, runtime, pods, tasks, stop_pods, stop_rest })
     }
 
     /// The kubelet's own HTTP API, as in upstream's `pkg/kubelet/server/server.go`. Streaming paths
@@ -82,6 +134,15 @@ impl Kubelet {
         self.dialer.clone()
     }
 
-    /// Ends all pods: SIGTERM, a short grace, SIGKILL.
-    pub async fn stop(self) {}
+    /// Ends all pods (SIGTERM, 30 ms, SIGKILL) and then everything else. Pod objects are left as they are: the
+    /// session, and with it the API server, is going.
+    pub async fn stop(self) {
+        self.stop_pods.cancel();
+        if let Err(error) = self.pods.await {
+            tracing::error!(%error, "the pods' owner panicked");
+        }
+        self.stop_rest.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
