@@ -31,6 +31,15 @@ pub fn default(gvk: Gvk<'_>, value: &mut Value) {
     }
 }
 
+/// The kind's empty object as Go writes it: `{}` for every struct by value.
+pub(super) fn empty(gvk: Gvk<'_>) -> Value {
+    let mut map = Object::new();
+    if let Some(def) = gvk.def() {
+        fill_structs(def, &mut map);
+    }
+    Value::Object(map)
+}
+
 /// Puts `{}` where Go has a struct by value: `encoding/json` writes it in spite of `omitempty`.
 fn fill_structs(def: Def, map: &mut Object) {
     for field in def.fields() {

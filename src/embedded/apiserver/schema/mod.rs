@@ -13,6 +13,7 @@ mod default;
 #[rustfmt::skip]
 mod generated;
 mod gvk;
+pub mod managed_fields;
 mod resources;
 mod strategic;
 mod strict;
