@@ -22,6 +22,7 @@ pub mod quantity;
 pub mod resolv;
 pub mod restart;
 pub mod runtime;
+pub mod server;
 pub mod services;
 pub mod status;
 pub mod volumes;
@@ -126,7 +127,14 @@ impl Kubelet {
     /// The kubelet's own HTTP API, as in upstream's `pkg/kubelet/server/server.go`. Streaming paths
     /// need the request's `hyper::upgrade::OnUpgrade` extension: pass requests on, don't rebuild them.
     pub fn router(&self) -> axum::Router {
-        axum::Router::new()
+        let endpoints = server::Endpoints {
+            queries: self.queries.clone(),
+            runtime: Arc::clone(&self.runtime),
+            network: Arc::clone(&self.network),
+            tasks: self.tasks.clone(),
+            stop: self.stop_rest.clone(),
+        };
+        endpoints.router()
     }
 
     /// Connects to services by name, for ports on the host's side.
