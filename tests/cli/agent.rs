@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::context::{Context, ENVCTL};
 
-fn record(state: &StateDirectory, root: &Path) -> Record {
+pub fn record(state: &StateDirectory, root: &Path) -> Record {
     let identity = Identity::new(root, "demo", None);
     Record {
         version: VERSION,
@@ -37,11 +37,11 @@ fn record(state: &StateDirectory, root: &Path) -> Record {
     }
 }
 
-fn open(state: &StateDirectory, record: &Record) -> Agent {
+pub fn open(state: &StateDirectory, record: &Record) -> Agent {
     launch::open_or_create(state, record, Path::new(ENVCTL)).unwrap()
 }
 
-fn created(agent: Agent) -> UnixStream {
+pub fn created(agent: Agent) -> UnixStream {
     match agent {
         Agent::Created(stream) => stream,
         other => panic!("expected a new agent, got {other:?}"),

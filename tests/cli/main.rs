@@ -2,5 +2,6 @@
 
 mod agent;
 mod context;
+mod session;
 mod which;
 mod words;

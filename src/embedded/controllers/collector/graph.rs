@@ -245,7 +245,9 @@ impl Graph {
     /// The dependents that an owner in foreground deletion waits for.
     pub fn blocking(&self, uid: Uid) -> Vec<Uid> {
         let blocks = |dependent: &Uid| {
-            self.nodes.get(dependent).is_some_and(|node| node.owners.iter().any(|owner| owner.uid == uid && owner.blocks))
+            self.nodes
+                .get(dependent)
+                .is_some_and(|node| node.owners.iter().any(|owner| owner.uid == uid && owner.blocks))
         };
         self.dependents_of(uid).filter(blocks).collect()
     }
@@ -292,9 +294,11 @@ mod tests {
     use super::*;
 
     fn meta(uid: &str, owners: &[(&str, bool)], finalizer: Option<&str>) -> ObjectMeta {
-        let owner = |(uid, blocks): &(&str, bool)| serde_json::json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "name": uid, "uid": uid, "blockOwnerDeletion": blocks
-        });
+        let owner = |(uid, blocks): &(&str, bool)| {
+            serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "name": uid, "uid": uid, "blockOwnerDeletion": blocks
+            })
+        };
         serde_json::from_value(serde_json::json!({
             "name": uid, "uid": uid, "namespace": "default",
             "ownerReferences": owners.iter().map(owner).collect::<Vec<_>>(),
@@ -305,7 +309,12 @@ mod tests {
     }
 
     fn attempts(tasks: &[Task]) -> Vec<Uid> {
-        tasks.iter().map(|task| match task { Task::Attempt(uid) | Task::Orphan(uid) => *uid }).collect()
+        tasks
+            .iter()
+            .map(|task| match task {
+                Task::Attempt(uid) | Task::Orphan(uid) => *uid,
+            })
+            .collect()
     }
 
     #[test]
@@ -315,7 +324,11 @@ mod tests {
         let (a, b, c) = (Uid::new("a"), Uid::new("b"), Uid::new("c"));
         assert!(graph.observe(&resource, &meta("a", &[], None)).is_empty());
         assert!(graph.observe(&resource, &meta("b", &[("a", true)], None)).is_empty(), "its owner is there");
-        assert_eq!(graph.observe(&resource, &meta("c", &[("x", false)], None)), [Task::Attempt(c)], "its owner was never seen");
+        assert_eq!(
+            graph.observe(&resource, &meta("c", &[("x", false)], None)),
+            [Task::Attempt(c)],
+            "its owner was never seen"
+        );
 
         let tasks = graph.observe(&resource, &meta("a", &[], Some(FOREGROUND)));
         assert_eq!(tasks, [Task::Attempt(b), Task::Attempt(a)]);

@@ -17,9 +17,9 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::graph::Uid;
 use super::super::shared::cache::{Cache, Cached, Change};
 use super::super::shared::caches::Caches;
+use super::graph::Uid;
 
 /// A kind that the API serves.
 #[derive(Clone, Debug)]

@@ -84,19 +84,27 @@ impl Collector {
         let kind = kinds.iter().find(|kind| *kind.resource.kind == *owner.kind && kind.resource.group == group);
         let Some(kind) = kind else {
             // Unknown kinds may come back; upstream keeps their dependents and asks again.
-            return Err(SyncError::Incomplete(format!("no matches for kind {:?} in {group:?} {version:?}", owner.kind)));
+            return Err(SyncError::Incomplete(format!(
+                "no matches for kind {:?} in {group:?} {version:?}",
+                owner.kind
+            )));
         };
         if kind.namespaced && node.key.namespace.is_empty() {
             return Ok(None);
         }
         let namespace = if kind.namespaced { &*node.key.namespace } else { "" };
         let found = self.api(&kind.resource, namespace).get_metadata_opt(&owner.name).await;
-        let found = found.doing("looking an owner up")?.filter(|found| found.metadata.uid.as_deref() == Some(&owner.uid_text));
+        let found =
+            found.doing("looking an owner up")?.filter(|found| found.metadata.uid.as_deref() == Some(&owner.uid_text));
         Ok(Some(match found {
             None => OwnerState::Dangling,
             Some(found) => {
                 let foreground = found.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FOREGROUND);
-                if found.metadata.deletion_timestamp.is_some() && foreground { OwnerState::Waiting } else { OwnerState::Solid }
+                if found.metadata.deletion_timestamp.is_some() && foreground {
+                    OwnerState::Waiting
+                } else {
+                    OwnerState::Solid
+                }
             }
         }))
     }
@@ -223,4 +231,3 @@ impl Syncer for Collector {
         }
     }
 }
-

@@ -81,7 +81,9 @@ impl Totals {
             };
             match conditions.iter_mut().find(|condition| condition.type_ == type_) {
                 None => conditions.push(new),
-                Some(old) if old.status == new.status && old.reason == new.reason && old.message == new.message => continue,
+                Some(old) if old.status == new.status && old.reason == new.reason && old.message == new.message => {
+                    continue;
+                }
                 Some(old) if old.status == new.status => {
                     *old = NamespaceCondition { last_transition_time: old.last_transition_time.clone(), ..new };
                 }
@@ -108,8 +110,11 @@ impl Totals {
             "NamespaceDeletionContentFailure" if !self.failures.is_empty() => {
                 let mut failures = self.failures.clone();
                 failures.sort();
-                let message =
-                    format!("Failed to delete all resource types, {} remaining: {}", failures.len(), failures.join(", "));
+                let message = format!(
+                    "Failed to delete all resource types, {} remaining: {}",
+                    failures.len(),
+                    failures.join(", ")
+                );
                 Some(("ContentDeletionFailed", message))
             }
             _ => None,

@@ -81,10 +81,13 @@ impl Namespaces {
         if before.objects == 0 {
             return Ok(before);
         }
-        let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+        let params =
+            DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
         if kind.deletes_collections {
             match api.delete_collection(&params, &ListParams::default()).await {
-                Err(error) if !matches!(code(&error), 404 | 405) => return Err(error).doing("deleting a namespace's content"),
+                Err(error) if !matches!(code(&error), 404 | 405) => {
+                    return Err(error).doing("deleting a namespace's content");
+                }
                 _ => {}
             }
         } else {
@@ -138,7 +141,9 @@ impl Syncer for Namespaces {
         }
         let api: Api<Namespace> = Api::all(self.client.clone());
         // Fresh, because this is written twice: a stale one would conflict with our own writes.
-        let Some(mut namespace) = api.get_opt(&key.name).await.doing("reading a namespace")? else { return Ok(Next::OnEvent) };
+        let Some(mut namespace) = api.get_opt(&key.name).await.doing("reading a namespace")? else {
+            return Ok(Next::OnEvent);
+        };
         if namespace.metadata.uid != cached.metadata.uid {
             return Ok(Next::OnEvent);
         }
@@ -151,7 +156,8 @@ impl Syncer for Namespaces {
         self.empty(&key.name, &mut totals).await;
         if totals.is_empty() {
             let mut spec = namespace.spec.clone().unwrap_or_default();
-            spec.finalizers = Some(finalizers(&namespace).into_iter().filter(|finalizer| finalizer != KUBERNETES).collect());
+            spec.finalizers =
+                Some(finalizers(&namespace).into_iter().filter(|finalizer| finalizer != KUBERNETES).collect());
             namespace.spec = Some(spec);
             return match api.replace_subresource("finalize", &key.name, &PostParams::default(), &namespace).await {
                 Err(error) if code(&error) == 404 => Ok(Next::OnEvent),
