@@ -66,7 +66,10 @@ async fn a_deployment_rolls_out_forward_and_back() {
     let hash = &one.metadata.labels.as_ref().expect("labels")["pod-template-hash"];
     assert_eq!(one.metadata.name.as_deref(), Some(format!("web-{hash}").as_str()));
     let owner = &one.metadata.owner_references.as_ref().expect("an owner")[0];
-    assert_eq!((owner.kind.as_str(), owner.controller, owner.block_owner_deletion), ("Deployment", Some(true), Some(true)));
+    assert_eq!(
+        (owner.kind.as_str(), owner.controller, owner.block_owner_deletion),
+        ("Deployment", Some(true), Some(true))
+    );
 
     // Never fewer than 3 - 25 % rounded down = 3 available, never more than 3 + 25 % rounded up = 4 wanted.
     let watched = {
@@ -86,7 +89,9 @@ async fn a_deployment_rolls_out_forward_and_back() {
         (stop, task)
     };
     let api = cluster.api::<Deployment>("default");
-    let image = |image: &str| Patch::Strategic(json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}));
+    let image = |image: &str| {
+        Patch::Strategic(json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}))
+    };
     api.patch("web", &PatchParams::default(), &image("two")).await.expect("patched");
     let second = cluster.until("default", "web", "rolled out again", is_rolled_out).await.expect("it is there");
     assert_eq!(revision(&second.metadata), "2");
@@ -100,11 +105,14 @@ async fn a_deployment_rolls_out_forward_and_back() {
     api.patch("web", &PatchParams::default(), &image("one")).await.expect("patched");
     let third = cluster.until("default", "web", "rolled back", is_rolled_out).await.expect("it is there");
     assert_eq!(revision(&third.metadata), "3");
-    let again = cluster.api::<ReplicaSet>("default").get(one.metadata.name.as_deref().expect("named")).await.expect("it");
+    let again =
+        cluster.api::<ReplicaSet>("default").get(one.metadata.name.as_deref().expect("named")).await.expect("it");
     assert_eq!(revision(&again.metadata), "3", "the old set is used again");
     assert_eq!(again.metadata.annotations.expect("some")["deployment.kubernetes.io/revision-history"], "1");
     let events = cluster.until_all::<Event>("default", "reported", |events| {
-        events.iter().any(|event| event.message.as_deref().is_some_and(|text| text.starts_with("Scaled up replica set web-")))
+        events
+            .iter()
+            .any(|event| event.message.as_deref().is_some_and(|text| text.starts_with("Scaled up replica set web-")))
     });
     events.await;
     cluster.stop().await;
@@ -165,7 +173,11 @@ async fn recreate_waits_until_the_old_pods_are_gone() {
         }
     });
     let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}});
-    cluster.api::<Deployment>("default").patch("db", &PatchParams::default(), &Patch::Strategic(patch)).await.expect("patched");
+    cluster
+        .api::<Deployment>("default")
+        .patch("db", &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .expect("patched");
     cluster.until("default", "db", "rolled out", is_rolled_out).await;
     let _ = stop.send(());
     watch.await.expect("never mixed");
@@ -210,9 +222,13 @@ async fn how_fast() {
     eprintln!("200 replicas: all pods exist after {created:?}, all ready after {:?}", start.elapsed());
     let start = Instant::now();
     cluster.api::<Deployment>("default").delete("many", &DeleteParams::default()).await.ok();
-    cluster.until_all::<Pod>("default", "gone", |pods| !pods.iter().any(|pod| {
-        pod.metadata.labels.as_ref().is_some_and(|labels| labels.get("app").is_some_and(|app| app == "many"))
-    })).await;
+    cluster
+        .until_all::<Pod>("default", "gone", |pods| {
+            !pods.iter().any(|pod| {
+                pod.metadata.labels.as_ref().is_some_and(|labels| labels.get("app").is_some_and(|app| app == "many"))
+            })
+        })
+        .await;
     eprintln!("200 pods gone {:?} after their deployment was deleted", start.elapsed());
     cluster.stop().await;
 }
@@ -242,7 +258,8 @@ async fn jobs_complete_fail_and_go() {
     let status = done.status.expect("status");
     assert_eq!((status.succeeded, status.failed, status.active, status.ready), (Some(5), None, None, Some(0)));
     assert!(status.start_time.is_some() && status.completion_time.is_some());
-    let types: Vec<_> = status.conditions.expect("conditions").into_iter().map(|c| (c.type_, c.reason.unwrap_or_default())).collect();
+    let types: Vec<_> =
+        status.conditions.expect("conditions").into_iter().map(|c| (c.type_, c.reason.unwrap_or_default())).collect();
     assert_eq!(types, [pair("SuccessCriteriaMet", "CompletionsReached"), pair("Complete", "CompletionsReached")]);
     let pods = cluster.api::<Pod>("default").list(&Default::default()).await.expect("listed").items;
     assert_eq!(pods.len(), 5);
@@ -252,7 +269,8 @@ async fn jobs_complete_fail_and_go() {
     let failed = cluster.until("default", "fails", "failed", job_has("Failed")).await.expect("it is there");
     let status = failed.status.expect("status");
     assert_eq!((status.succeeded, status.failed, status.completion_time), (None, Some(1), None));
-    let types: Vec<_> = status.conditions.expect("conditions").into_iter().map(|c| (c.type_, c.reason.unwrap_or_default())).collect();
+    let types: Vec<_> =
+        status.conditions.expect("conditions").into_iter().map(|c| (c.type_, c.reason.unwrap_or_default())).collect();
     assert_eq!(types, [pair("FailureTarget", "BackoffLimitExceeded"), pair("Failed", "BackoffLimitExceeded")]);
 
     let policy = json!({"backoffLimit": 5, "podFailurePolicy": {"rules": [
@@ -298,7 +316,11 @@ async fn slices_follow_pods() {
     let ready = |count: usize| {
         move |slices: &[EndpointSlice]| {
             let mine = slices.iter().filter(|slice| {
-                slice.metadata.labels.as_ref().is_some_and(|labels| labels.get("kubernetes.io/service-name").is_some_and(|s| s == "web"))
+                slice
+                    .metadata
+                    .labels
+                    .as_ref()
+                    .is_some_and(|labels| labels.get("kubernetes.io/service-name").is_some_and(|s| s == "web"))
             });
             let mine: Vec<_> = mine.collect();
             let endpoints = mine.iter().flat_map(|slice| slice.endpoints.iter().flatten());
@@ -315,7 +337,11 @@ async fn slices_follow_pods() {
     assert_eq!((port.name.as_deref(), port.port, port.protocol.as_deref()), (Some("http"), Some(8080), Some("TCP")));
     assert_eq!(slice.address_type, "IPv4");
     assert_eq!(slice.metadata.labels.as_ref().expect("labels")["l"], "1");
-    let pod = slice.endpoints.as_ref().expect("endpoints")[0].target_ref.as_ref().and_then(|pod| pod.name.clone()).expect("a pod");
+    let pod = slice.endpoints.as_ref().expect("endpoints")[0]
+        .target_ref
+        .as_ref()
+        .and_then(|pod| pod.name.clone())
+        .expect("a pod");
     let patch = Patch::Strategic(json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}));
     cluster.api::<Pod>("default").patch_status(&pod, &PatchParams::default(), &patch).await.expect("unready");
     cluster.until_all("default", "two ready", ready(2)).await;
@@ -434,11 +460,14 @@ async fn replica_sets_adopt_release_and_are_orphaned() {
     }});
     cluster.create::<ReplicaSet>("default", set).await;
     cluster
-        .until::<Pod>("default", "stray", "adopted", |pod| pod.is_some_and(|pod| pod.metadata.owner_references.is_some()))
+        .until::<Pod>("default", "stray", "adopted", |pod| {
+            pod.is_some_and(|pod| pod.metadata.owner_references.is_some())
+        })
         .await;
     let status = |ready: i32| {
         move |set: Option<&ReplicaSet>| {
-            set.and_then(|set| set.status.as_ref()).is_some_and(|status| status.ready_replicas == Some(ready) && status.replicas == ready)
+            set.and_then(|set| set.status.as_ref())
+                .is_some_and(|status| status.ready_replicas == Some(ready) && status.replicas == ready)
         }
     };
     cluster.until("default", "set", "full", status(2)).await;
@@ -461,7 +490,9 @@ async fn replica_sets_adopt_release_and_are_orphaned() {
 #[tokio::test]
 async fn a_claim_gets_a_directory_and_gives_it_back() {
     let cluster = Cluster::start().await;
-    cluster.create::<StorageClass>("", json!({"metadata": {"name": "local"}, "provisioner": "envctl.dev/local-path"})).await;
+    cluster
+        .create::<StorageClass>("", json!({"metadata": {"name": "local"}, "provisioner": "envctl.dev/local-path"}))
+        .await;
     let claim = json!({"metadata": {"name": "data"}, "spec": {
         "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "resources": {"requests": {"storage": "1Gi"}},
     }});
@@ -475,7 +506,9 @@ async fn a_claim_gets_a_directory_and_gives_it_back() {
     let name = bound.spec.and_then(|spec| spec.volume_name).expect("a volume");
     let volume = cluster
         .until::<PersistentVolume>("", &name, "bound", |volume| {
-            volume.is_some_and(|volume| volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound"))
+            volume.is_some_and(|volume| {
+                volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+            })
         })
         .await
         .expect("it is there");

@@ -73,7 +73,10 @@ pub fn report(problems: &Problems, context: &Context) -> Error {
 }
 
 /// The process's variables over those of `--env-file`. What isn't UTF-8 can't stand in a file and is left out.
-fn variables(context: &Context) -> Result<BTreeMap<String, String>, Error> {
+///
+/// # Errors
+/// When that file is not one.
+pub fn variables(context: &Context) -> Result<BTreeMap<String, String>, Error> {
     let process: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();

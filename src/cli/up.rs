@@ -93,6 +93,7 @@ enum Outcome {
 /// A bad environment file, or state that cannot be kept.
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let plan = load::plan(context)?;
+    let variables = load::variables(context)?;
     let state = context.state()?;
     let record = new_record(context, &state, &plan)?;
     let directory = state.session(&record.id);
@@ -104,7 +105,9 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
             Agent::Ending => (None, false),
         };
         let outcome = match stream {
-            Some(stream) => runtime.block_on(converse(arguments, context, &plan, stream, &directory, created))?,
+            Some(stream) => {
+                runtime.block_on(converse(arguments, context, &plan, &variables, stream, &directory, created))?
+            }
             None => Outcome::Again,
         };
         if let Outcome::Again = outcome {
@@ -178,6 +181,7 @@ async fn converse(
     arguments: &Arguments,
     context: &mut Context,
     plan: &Plan,
+    variables: &BTreeMap<String, String>,
     stream: UnixStream,
     directory: &SessionDirectory,
     created: bool,
@@ -187,7 +191,7 @@ async fn converse(
     let mut conversation = Conversation::new(stream, directory.clone())?;
     let request = UpRequest {
         plan: plan.clone(),
-        environment: std::env::vars().collect(),
+        environment: variables.clone(),
         timeout: milliseconds(arguments.wait_timeout),
         keep: arguments.keep,
         detach: arguments.detach,

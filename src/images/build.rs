@@ -1,8 +1,9 @@
 //! Build commands: each distinct one runs once per `up`, a few at a time, its output kept for when it fails.
 //!
-//! A command runs in the project root with the agent's own environment (unlike pods: it is the developer's tool
+//! A command runs in the project root with the environment of whoever called `up` (unlike pods: it is the developer's tool
 //! chain), in a process group of its own, so that an abandoned `up` ends all of it.
 
+use std::collections::BTreeMap;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,6 +24,7 @@ type Outcome = Arc<OnceCell<Result<(), BuildError>>>;
 /// The build commands of one `up`.
 pub struct Builds {
     directory: PathBuf,
+    environment: BTreeMap<String, String>,
     permits: Semaphore,
     outcomes: Mutex<HashMap<Vec<String>, Outcome>>,
     events: EventSink,
@@ -46,10 +48,17 @@ pub struct BuildError {
 }
 
 impl Builds {
-    /// Runs at most `limit` commands at once in `directory`; events' times count from `began`.
-    pub fn new(directory: &Path, limit: usize, events: EventSink, began: Instant) -> Self {
+    /// Runs at most `limit` commands at once in `directory`, with `environment` only; events' times count from `began`.
+    pub fn new(
+        directory: &Path,
+        environment: BTreeMap<String, String>,
+        limit: usize,
+        events: EventSink,
+        began: Instant,
+    ) -> Self {
         Self {
             directory: directory.to_owned(),
+            environment,
             permits: Semaphore::new(limit.max(1)),
             outcomes: Mutex::new(HashMap::new()),
             events,
@@ -93,6 +102,8 @@ impl Builds {
         let mut child = Command::new(program)
             .args(arguments)
             .current_dir(&self.directory)
+            .env_clear()
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -187,7 +198,7 @@ mod tests {
 
     fn builds(directory: &Path) -> (Builds, mpsc::UnboundedReceiver<Event>) {
         let (events, received) = EventSink::channel();
-        (Builds::new(directory, 2, events, Instant::now()), received)
+        (Builds::new(directory, std::env::vars().collect(), 2, events, Instant::now()), received)
     }
 
     #[tokio::test]

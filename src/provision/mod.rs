@@ -42,11 +42,13 @@ pub struct Options {
     pub log_lines: i64,
     /// How many build commands run at once.
     pub builds: usize,
+    /// The caller's variables: what build commands run with and `fromEnv` keys are taken from.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), log_lines: 20, builds: 2 }
+        Self { limits: Limits::default(), log_lines: 20, builds: 2, environment: BTreeMap::new() }
     }
 }
 

@@ -2,6 +2,9 @@
 
 mod agent;
 mod context;
+mod refused;
+#[path = "../common/require.rs"]
+mod require;
 mod session;
 mod which;
 mod words;

@@ -29,7 +29,8 @@ fn plan(context: &Context, script: &str) -> Plan {
         environment: "demo".to_owned(),
         file: context.project().join("envctl.yaml"),
         project_root: context.project(),
-        profile: None,
+        profiles: Vec::new(),
+        includes: Vec::new(),
         cluster: envctl::plan::Cluster::Embedded,
         images: [("sleeper".to_owned(), image)].into(),
         nodes: vec![Node {

@@ -131,7 +131,8 @@ scoped!(all: Namespace, k8s_openapi::api::core::v1::PersistentVolume, k8s_openap
 /// Makes every pod Ready at once, or ends it as its `exit` label says; deletes what is marked for deletion. Pods labelled
 /// `stuck` stay Pending.
 async fn kubelet(client: Client, shutdown: CancellationToken) {
-    let events = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()).default_backoff().applied_objects();
+    let events =
+        watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()).default_backoff().applied_objects();
     futures::pin_mut!(events);
     let mut address = 0u32;
     loop {

@@ -238,6 +238,7 @@ impl<'a> Walk<'a> {
         let plan = self.around.plan;
         let builds = Arc::new(Builds::new(
             &plan.project_root,
+            self.around.options.environment.clone(),
             self.around.options.builds,
             self.around.events.clone(),
             self.began.into_std(),
@@ -363,9 +364,10 @@ impl<'a> Walk<'a> {
             let NodeSpec::Key(key) = &self.runs[index].node.spec else { continue };
             let id = &self.runs[index].node.id;
             let before = self.held.keys.get(&id.name);
-            let value = keys::issue(&id.name, key, before, &|name| std::env::var(name).ok()).map_err(|error| {
-                Box::new(self.failure(Some(id), error.cause(), error.to_string()).with_hint(error.hint()))
-            })?;
+            let value = keys::issue(&id.name, key, before, &|name| self.around.options.environment.get(name).cloned())
+                .map_err(|error| {
+                    Box::new(self.failure(Some(id), error.cause(), error.to_string()).with_hint(error.hint()))
+                })?;
             let changed = before != Some(&value);
             self.held.keys.insert(id.name.clone(), value);
             let run = &mut self.runs[index];

@@ -55,10 +55,12 @@ impl Environment {
     pub async fn up(
         &mut self,
         plan: &Plan,
+        variables: BTreeMap<String, String>,
         events: &EventSink,
         give_up: impl Future<Output = GiveUp> + Send,
     ) -> Result<(), Box<Failure>> {
-        self.provisioner.up(plan, &Options::default(), events, give_up).await
+        let options = Options { environment: variables, ..Options::default() };
+        self.provisioner.up(plan, &options, events, give_up).await
     }
 
     /// Where each service's ports are on the host, as the record has it.

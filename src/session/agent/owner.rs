@@ -478,7 +478,7 @@ async fn provision(
             () = cancel.cancelled() => GiveUp::Interrupted,
         }
     };
-    environment.up(&request.plan, events, give_up).await?;
+    environment.up(&request.plan, request.environment.clone(), events, give_up).await?;
     record.exports = environment.exports(&request.plan, &record)?;
     record.addresses = environment.addresses();
     record.phase = Phase::Ready;

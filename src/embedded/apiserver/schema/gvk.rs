@@ -43,8 +43,13 @@ impl<'a> Gvk<'a> {
     pub(super) fn def(&self) -> Option<Def> {
         tables::lookup(self.group, self.version, self.kind).or_else(|| match self.kind {
             "DeleteOptions" | "Status" | "WatchEvent" => tables::lookup("", "v1", self.kind),
-            "CreateOptions" | "UpdateOptions" | "PatchOptions" | "GetOptions" | "ListOptions"
-            | "PartialObjectMetadata" | "PartialObjectMetadataList" => tables::lookup("meta.k8s.io", "v1", self.kind),
+            "CreateOptions"
+            | "UpdateOptions"
+            | "PatchOptions"
+            | "GetOptions"
+            | "ListOptions"
+            | "PartialObjectMetadata"
+            | "PartialObjectMetadataList" => tables::lookup("meta.k8s.io", "v1", self.kind),
             _ => None,
         })
     }

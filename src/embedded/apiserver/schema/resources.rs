@@ -91,8 +91,18 @@ mod tests {
         assert_eq!((pods.short_names, pods.categories), (&["po"][..], &["all"][..]));
         assert_eq!(pods.verbs, ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]);
         let names: Vec<_> = pods.subresources.iter().map(|s| s.name).collect();
-        let expected =
-            ["attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize", "status"];
+        let expected = [
+            "attach",
+            "binding",
+            "ephemeralcontainers",
+            "eviction",
+            "exec",
+            "log",
+            "portforward",
+            "proxy",
+            "resize",
+            "status",
+        ];
         assert_eq!(names, expected);
         assert_eq!(pods.subresource("eviction").map(|s| (s.group, s.kind)), Some(("policy", "Eviction")));
         let namespaces = resource("", "v1", "namespaces").expect("namespaces");

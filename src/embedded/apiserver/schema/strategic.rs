@@ -141,7 +141,8 @@ fn merge_map(
         match (current, patched) {
             (Value::Object(current), Value::Object(patched)) => {
                 let field = schema.field(&key);
-                let merged = if field.replaces() { patched } else { merge_map(std::mem::take(current), patched, field)? };
+                let merged =
+                    if field.replaces() { patched } else { merge_map(std::mem::take(current), patched, field)? };
                 original.insert(key, Value::Object(merged));
             }
             (Value::Array(current), Value::Array(patched)) => {
@@ -196,9 +197,8 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
     let Some(retained) = patch.remove(RETAIN) else { return Ok(()) };
     let Value::Array(retained) = retained else { return Err(PatchError::BadRetainKeys) };
     let keeps = |key: &str| retained.iter().any(|kept| kept.as_str() == Some(key));
-    let exempt = |key: &str, value: &Value| {
-        value.is_null() || key.starts_with(DELETE_PREFIX) || key.starts_with(ORDER_PREFIX)
-    };
+    let exempt =
+        |key: &str, value: &Value| value.is_null() || key.starts_with(DELETE_PREFIX) || key.starts_with(ORDER_PREFIX);
     if patch.iter().any(|(key, value)| !exempt(key, value) && !keeps(key)) {
         return Err(PatchError::BadRetainKeys);
     }

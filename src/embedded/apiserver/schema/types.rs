@@ -74,7 +74,9 @@ impl Place<'_> {
                 Some(def) => self.def(def, value, def.go_name()),
                 None => Ok(()),
             },
-            (Kind::String, Value::String(_)) | (Kind::Bool, Value::Bool(_)) | (Kind::Double, Value::Number(_)) => Ok(()),
+            (Kind::String, Value::String(_)) | (Kind::Bool, Value::Bool(_)) | (Kind::Double, Value::Number(_)) => {
+                Ok(())
+            }
             (Kind::Int32, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
             (Kind::Int64, Value::Number(n)) if n.is_i64() => Ok(()),
             (Kind::Int32 | Kind::Int64, Value::Number(n)) => self.mismatch(format!("number {n}"), go_type(ty)),
@@ -143,8 +145,7 @@ fn go_type(ty: Type) -> String {
     }
 }
 
-const QUANTITY: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+const QUANTITY: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// `resource.ParseQuantity`: sign, digits with at most one point, and a known suffix.
 fn quantity(text: &str) -> Result<(), DecodeError> {
@@ -176,12 +177,9 @@ fn time(kind: Kind, text: &str) -> Result<(), DecodeError> {
     if text.parse::<jiff::Timestamp>().is_ok() {
         return Ok(());
     }
-    let layout =
-        if kind == Kind::MicroTime { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
+    let layout = if kind == Kind::MicroTime { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
     // Go names the first part of the layout that doesn't fit; the year is the usual one.
-    Err(DecodeError::Format(format!(
-        "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
-    )))
+    Err(DecodeError::Format(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\"")))
 }
 
 fn illegal_base64(text: &str, error: &base64::DecodeError) -> String {

@@ -92,8 +92,11 @@ pub fn for_claim(
         return ClaimAction::Note(Note::normal("FailedBinding", message));
     };
     if class.provisioner != PROVISIONER {
-        let message = format!("Waiting for a volume to be created either by the external provisioner '{}' or manually by the system \
-                               administrator.", class.provisioner);
+        let message = format!(
+            "Waiting for a volume to be created either by the external provisioner '{}' or manually by the system \
+                               administrator.",
+            class.provisioner
+        );
         return ClaimAction::Note(Note::normal("ExternalProvisioning", message));
     }
     ClaimAction::Provision(Box::new(provisioned(claim, class, directory)))
@@ -185,7 +188,10 @@ fn class_of<'a>(claim: &PersistentVolumeClaim, classes: &'a [Arc<StorageClass>])
     let class = match class_name(claim) {
         Some(name) => classes.iter().find(|class| class.metadata.name.as_deref() == Some(name)),
         // The newest of several defaults, as admission would have chosen.
-        None => classes.iter().filter(is_default).max_by_key(|class| class.metadata.creation_timestamp.as_ref().map(|at| at.0)),
+        None => classes
+            .iter()
+            .filter(is_default)
+            .max_by_key(|class| class.metadata.creation_timestamp.as_ref().map(|at| at.0)),
     };
     class.map(|class| &**class)
 }
@@ -196,7 +202,8 @@ fn best<'a>(claim: &PersistentVolumeClaim, volumes: &'a [Arc<PersistentVolume>])
         return Some(volume);
     }
     let spec = claim.spec.clone().unwrap_or_default();
-    let wanted = spec.resources.and_then(|resources| resources.requests).and_then(|requests| requests.get("storage").map(bytes));
+    let wanted =
+        spec.resources.and_then(|resources| resources.requests).and_then(|requests| requests.get("storage").map(bytes));
     let selector = spec.selector.as_ref().and_then(|selector| meta::selector(selector).ok());
     let fits = |volume: &&Arc<PersistentVolume>| {
         let of = volume.spec.clone().unwrap_or_default();
@@ -207,7 +214,9 @@ fn best<'a>(claim: &PersistentVolumeClaim, volumes: &'a [Arc<PersistentVolume>])
             && of.storage_class_name.as_deref().unwrap_or_default() == class_name(claim).unwrap_or_default()
             && of.volume_mode.as_deref().unwrap_or("Filesystem") == spec.volume_mode.as_deref().unwrap_or("Filesystem")
             && spec.access_modes.iter().flatten().all(|mode| modes.contains(mode))
-            && selector.as_ref().is_none_or(|selector| selector.matches(volume.metadata.labels.as_ref().unwrap_or(&none)))
+            && selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches(volume.metadata.labels.as_ref().unwrap_or(&none)))
             && capacity(volume) >= wanted.unwrap_or(0.0)
     };
     volumes.iter().filter(fits).min_by(|a, b| capacity(a).total_cmp(&capacity(b))).map(|volume| &**volume)
@@ -246,7 +255,8 @@ fn provisioned(claim: &PersistentVolumeClaim, class: &StorageClass, directory: &
     let name = format!("pvc-{}", meta::uid(&claim.metadata));
     let leaf = format!("{name}_{}_{}", meta::namespace(&claim.metadata), meta::name(&claim.metadata));
     let spec = claim.spec.clone().unwrap_or_default();
-    let size = spec.resources.and_then(|resources| resources.requests).and_then(|requests| requests.get("storage").cloned());
+    let size =
+        spec.resources.and_then(|resources| resources.requests).and_then(|requests| requests.get("storage").cloned());
     PersistentVolume {
         metadata: ObjectMeta {
             name: Some(name),
@@ -320,7 +330,9 @@ mod tests {
         }));
         let classes = [Arc::new(class)];
         let directory = Path::new("/v");
-        let ClaimAction::Provision(volume) = for_claim(&claim, &[], &classes, directory) else { panic!("not provisioned") };
+        let ClaimAction::Provision(volume) = for_claim(&claim, &[], &classes, directory) else {
+            panic!("not provisioned")
+        };
         assert_eq!(volume.metadata.name.as_deref(), Some("pvc-u"));
         assert_eq!(volume.spec.as_ref().unwrap().host_path.as_ref().unwrap().path, "/v/pvc-u_a_data");
         let mut volume = *volume;

@@ -57,12 +57,20 @@ impl Volumes {
                     claim.name.as_deref().unwrap_or_default(),
                 )),
                 // It is free: whoever waits may take it.
-                None => claims.all().iter().filter(|claim| decide::is_pending(claim)).for_each(|claim| on.add(Key::of(&claim.metadata))),
+                None => claims
+                    .all()
+                    .iter()
+                    .filter(|claim| decide::is_pending(claim))
+                    .for_each(|claim| on.add(Key::of(&claim.metadata))),
             }
         });
         let (on, claims) = (queue.clone(), caches.claims.clone());
         caches.classes.on_change(move |_| {
-            claims.all().iter().filter(|claim| decide::is_pending(claim)).for_each(|claim| on.add(Key::of(&claim.metadata)));
+            claims
+                .all()
+                .iter()
+                .filter(|claim| decide::is_pending(claim))
+                .for_each(|claim| on.add(Key::of(&claim.metadata)));
         });
         Self { client, caches, events, written: Written::default(), directory }
     }
@@ -97,7 +105,11 @@ impl Volumes {
             }
             ClaimAction::Status(changed) => {
                 let changed = claims.replace_status(&key.name, &PostParams::default(), &changed).await;
-                self.written.updated(key, self.caches.claims.clone(), &changed.doing("updating a claim's status")?.metadata);
+                self.written.updated(
+                    key,
+                    self.caches.claims.clone(),
+                    &changed.doing("updating a claim's status")?.metadata,
+                );
             }
         }
         Ok(())
@@ -109,7 +121,11 @@ impl Volumes {
             VolumeAction::Nothing => {}
             VolumeAction::Status(changed) => {
                 let changed = volumes.replace_status(&key.name, &PostParams::default(), &changed).await;
-                self.written.updated(key, self.caches.volumes.clone(), &changed.doing("updating a volume's status")?.metadata);
+                self.written.updated(
+                    key,
+                    self.caches.volumes.clone(),
+                    &changed.doing("updating a volume's status")?.metadata,
+                );
             }
             VolumeAction::Delete => {
                 if let Some(path) = path_of(volume).filter(|path| path.starts_with(&self.directory)) {

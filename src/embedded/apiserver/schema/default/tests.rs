@@ -14,10 +14,12 @@ fn defaulted(mut value: Value) -> Value {
 
 #[test]
 fn pods() {
-    let pod = defaulted(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"serviceAccountName": "x",
+    let pod = defaulted(
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"serviceAccountName": "x",
         "containers": [{"name": "c", "image": "r.io:5000/a", "ports": [{"containerPort": 1}], "readinessProbe": {"httpGet": {"port": 1}},
             "resources": {"limits": {"cpu": "1"}}}, {"name": "d", "image": "a:1@sha256:0"}],
-        "volumes": [{"name": "v"}, {"name": "s", "secret": {}}]}}));
+        "volumes": [{"name": "v"}, {"name": "s", "secret": {}}]}}),
+    );
     let expected = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "status": {}, "spec": {
         "serviceAccountName": "x", "serviceAccount": "x", "dnsPolicy": "ClusterFirst", "restartPolicy": "Always",
         "securityContext": {}, "terminationGracePeriodSeconds": 30, "schedulerName": "default-scheduler", "enableServiceLinks": true,
@@ -41,7 +43,10 @@ fn workloads() {
             "spec": {"template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c"}]}}}}))
     };
     let deployment = spec("Deployment");
-    assert_eq!(deployment["spec"]["strategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}));
+    assert_eq!(
+        deployment["spec"]["strategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+    );
     assert_eq!(deployment["spec"]["progressDeadlineSeconds"], 600);
     assert_eq!(deployment["spec"]["template"]["spec"]["restartPolicy"], "Always");
     assert!(deployment["spec"]["template"]["spec"].get("enableServiceLinks").is_none(), "only pods get it");

@@ -79,12 +79,10 @@ pub(super) fn normalize(
             (None, None) => return Ok(out),
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some(l), Some(r)) => {
-                match (position(server_order, l, key), position(server_order, r, key)) {
-                    (Some(l), Some(r)) => l < r,
-                    _ => false,
-                }
-            }
+            (Some(l), Some(r)) => match (position(server_order, l, key), position(server_order, r, key)) {
+                (Some(l), Some(r)) => l < r,
+                _ => false,
+            },
         };
         out.extend(if take_left { left.next() } else { right.next() });
     }

@@ -20,8 +20,7 @@ fn spec(containers: Value) -> Value {
 fn lists_of_maps_merge_by_key_and_keep_the_patch_first() {
     let original = spec(json!([{"name": "1", "image": "a"}, {"name": "2", "image": "b"}]));
     let patch = spec(json!([{"name": "2", "tty": true}, {"name": "3"}]));
-    let expected =
-        spec(json!([{"name": "1", "image": "a"}, {"name": "2", "image": "b", "tty": true}, {"name": "3"}]));
+    let expected = spec(json!([{"name": "1", "image": "a"}, {"name": "2", "image": "b", "tty": true}, {"name": "3"}]));
     assert_eq!(merged(POD, original, patch), expected);
 }
 
@@ -65,7 +64,8 @@ fn primitive_lists_merge_delete_and_keep_order() {
     let original = json!({"metadata": {"finalizers": ["a", "b", "c"]}});
     let patch = json!({"metadata": {"finalizers": ["d", "a"]}});
     assert_eq!(merged(POD, original.clone(), patch), json!({"metadata": {"finalizers": ["d", "a", "b", "c"]}}));
-    let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "$setElementOrder/finalizers": ["c", "a"]}});
+    let patch =
+        json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "$setElementOrder/finalizers": ["c", "a"]}});
     assert_eq!(merged(POD, original.clone(), patch), json!({"metadata": {"finalizers": ["c", "a"]}}));
     let patch = json!({"metadata": {"$deleteFromPrimitiveListfinalizers": ["b"]}});
     assert_eq!(strategic_merge(POD, original, patch), Err(PatchError::BadPrimitiveList));
@@ -100,10 +100,7 @@ fn lists_without_a_strategy_are_replaced() {
 fn errors_in_upstream_words() {
     let original = spec(json!([{"name": "1"}]));
     let words = |patch: Value| strategic_merge(POD, original.clone(), patch).expect_err("a bad patch").to_string();
-    assert_eq!(
-        words(spec(json!([{"image": "x"}]))),
-        r#"map: {"image":"x"} does not contain declared merge key: name"#
-    );
+    assert_eq!(words(spec(json!([{"image": "x"}]))), r#"map: {"image":"x"} does not contain declared merge key: name"#);
     assert_eq!(words(json!({"$patch": "unknown"})), "unknown patch type 'unknown' in map: {}");
     assert_eq!(words(spec(json!([[1]]))), r#"list element types are not identical: [[{"name":"1"}] [[1]]]"#);
     assert_eq!(strategic_merge(POD, json!({}), json!([])), Err(PatchError::NotAnObject));
@@ -115,10 +112,27 @@ mod never_panics {
     use super::*;
 
     fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), Just(json!("delete")), Just(json!("replace")), Just(json!(1)), Just(json!("a"))];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            Just(json!("delete")),
+            Just(json!("replace")),
+            Just(json!(1)),
+            Just(json!("a"))
+        ];
         let key = prop::sample::select(vec![
-            "spec", "containers", "name", "ports", "containerPort", "$patch", "$retainKeys", "metadata", "finalizers",
-            "$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers", "$setElementOrder/finalizers", "volumes",
+            "spec",
+            "containers",
+            "name",
+            "ports",
+            "containerPort",
+            "$patch",
+            "$retainKeys",
+            "metadata",
+            "finalizers",
+            "$setElementOrder/containers",
+            "$deleteFromPrimitiveList/finalizers",
+            "$setElementOrder/finalizers",
+            "volumes",
         ]);
         leaf.prop_recursive(6, 64, 5, move |inner| {
             prop_oneof![
