@@ -14,6 +14,7 @@ mod default;
 mod generated;
 mod gvk;
 pub mod managed_fields;
+pub mod protobuf;
 mod resources;
 mod strategic;
 mod strict;
