@@ -51,3 +51,10 @@ impl Served {
         self.task.await.expect("the server ends");
     }
 }
+
+/// A client from a kubeconfig's text.
+pub async fn client_of(kubeconfig: &str) -> kube::Client {
+    let config = kube::config::Kubeconfig::from_yaml(kubeconfig).expect("a kubeconfig");
+    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("a configuration");
+    kube::Client::try_from(config).expect("a client")
+}

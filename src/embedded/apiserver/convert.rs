@@ -12,7 +12,7 @@ use super::store::Stored;
 
 /// A stored object as the row's version has it, as bytes: shared where nothing differs.
 pub fn bytes(row: &'static Row, stored: &Stored) -> Bytes {
-    if std::ptr::eq(row, row.storage()) {
+    if std::ptr::eq(row, row.storage_row()) {
         return stored.bytes.clone();
     }
     Bytes::from(serde_json::to_vec(&value(row, stored)).unwrap_or_default())
@@ -27,7 +27,7 @@ pub fn value(row: &'static Row, stored: &Stored) -> Value {
 
 /// Turns a stored object into the row's version.
 pub fn from_storage(row: &'static Row, object: &mut Value) {
-    if std::ptr::eq(row, row.storage()) {
+    if std::ptr::eq(row, row.storage_row()) {
         return;
     }
     object["apiVersion"] = Value::String(row.api_version());
@@ -38,10 +38,10 @@ pub fn from_storage(row: &'static Row, object: &mut Value) {
 
 /// Turns an object of the row's version into the stored one.
 pub fn to_storage(row: &'static Row, object: &mut Value) {
-    if std::ptr::eq(row, row.storage()) {
+    if std::ptr::eq(row, row.storage_row()) {
         return;
     }
-    object["apiVersion"] = Value::String(row.storage().api_version());
+    object["apiVersion"] = Value::String(row.storage_row().api_version());
     if row.plural == "events" {
         rename(object, EVENT_FIELDS.iter().map(|&(old, new)| (new, old)));
     }

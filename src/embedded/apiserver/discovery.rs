@@ -125,7 +125,9 @@ fn group(name: &str) -> Value {
 
 fn paths() -> Vec<String> {
     let mut paths: Vec<String> =
-        ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned).into();
+        ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned)
+            .into();
     for group in groups() {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions(group).into_iter().map(|version| format!("/apis/{group}/{version}")));

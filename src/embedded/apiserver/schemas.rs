@@ -8,7 +8,8 @@ use http::Response;
 use serde_json::Value;
 
 use super::registry::Row;
-use super::status::{FieldError, Status};
+use super::schema::{self, Gvk};
+use super::status::{FieldError, GroupResource, Status, quote};
 
 /// What to do with unknown and duplicate fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum FieldValidation {
     Strict,
 }
 
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
 /// A body as an object of the row's kind.
 ///
 /// # Errors
@@ -32,20 +35,87 @@ pub fn decode(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let _ = (row, validation, warnings);
-    match media_type(content_type) {
-        "" | "application/json" => serde_json::from_slice(body).map_err(|error| {
-            Status::bad_request(format!(
-                "{} in version {} cannot be handled as a {}: {error}",
-                row.kind,
-                super::status::quote(row.version),
-                row.kind
-            ))
-        }),
-        _ => Err(Status::unsupported_media_type(
-            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )),
+    decode_kind((row.group, row.version, row.kind), content_type, body, validation, warnings)
+}
+
+/// A body as an object of some kind, which may have no row: a review, a scale.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_kind(
+    (group, version, kind): (&str, &str, &str),
+    content_type: &str,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    // `transformDecodeError` (apiserver/pkg/endpoints/handlers/rest.go)
+    let bad = |why: &dyn std::fmt::Display| {
+        Status::bad_request(format!("{kind} in version {} cannot be handled as a {kind}: {why}", quote(version)))
+    };
+    let (object, mut strict) = parse(content_type, body, &bad)?;
+    if !object.is_object() {
+        return Err(bad(&"json: cannot unmarshal into Go value of type struct"));
     }
+    // A body may leave out its kind; one of another kind is judged by the pipeline.
+    let gvk = Gvk::new(group, version, kind);
+    let named =
+        |field: &str, expected: &str| object[field].as_str().is_none_or(|text| text.is_empty() || text == expected);
+    if !named("kind", kind) || !named("apiVersion", &gvk.api_version()) {
+        return Ok(object);
+    }
+    strict.extend(schema::unknown_fields(gvk, &object));
+    check_strict(strict, validation, warnings, |text| bad(&format!("strict decoding error: {text}")))?;
+    schema::check_types(gvk, &object).map_err(|error| bad(&error))?;
+    let mut object = object;
+    schema::prune(gvk, &mut object);
+    Ok(object)
+}
+
+fn check_strict(
+    problems: Vec<String>,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+    refuse: impl Fn(&str) -> Status,
+) -> Result<(), Status> {
+    match validation {
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            warnings.extend(problems);
+            Ok(())
+        }
+        FieldValidation::Strict if problems.is_empty() => Ok(()),
+        FieldValidation::Strict => Err(refuse(&problems.join(", "))),
+    }
+}
+
+/// A body as JSON, and which keys came twice.
+fn parse(
+    content_type: &str,
+    body: &Bytes,
+    bad: &dyn Fn(&dyn std::fmt::Display) -> Status,
+) -> Result<(Value, Vec<String>), Status> {
+    match media_type(content_type) {
+        "" | "application/json" => schema::decode_json(body).map_err(|error| bad(&error)),
+        "application/yaml" | "application/apply-patch+yaml" => yaml(body, bad).map(|object| (object, Vec::new())),
+        _ => Err(Status::unsupported_media_type(ACCEPTED)),
+    }
+}
+
+/// YAML as JSON: `sigs.k8s.io/yaml` converts before anything is decoded.
+fn yaml(body: &Bytes, bad: &dyn Fn(&dyn std::fmt::Display) -> Status) -> Result<Value, Status> {
+    // JSON is YAML, and what most clients send here.
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Ok(value);
+    }
+    let text = std::str::from_utf8(body).map_err(|error| bad(&error))?;
+    let options = serde_yaml::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    };
+    serde_yaml::from_str_with_options(text, options)
+        .map_err(|error| bad(&format!("error converting YAML to JSON: {error}")))
 }
 
 /// A media type without its parameters.
@@ -69,61 +139,43 @@ pub fn validate(row: &Row, object: &Value, old: Option<&Value>) -> Vec<FieldErro
 /// # Errors
 /// 400 for what can't be read, 415 for an unknown form.
 pub fn decode_options(content_type: &str, body: &Bytes) -> Result<Value, Status> {
-    match media_type(content_type) {
-        "" | "application/json" => serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string())),
-        _ => Err(Status::unsupported_media_type(
-            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )),
-    }
+    let bad = |why: &dyn std::fmt::Display| Status::bad_request(why.to_string());
+    parse(content_type, body, &bad).map(|(options, _)| options)
 }
 
 /// A strategic merge patch applied.
 ///
 /// # Errors
 /// 400 for what the patch can't mean.
-pub fn strategic_merge(row: &Row, mut object: Value, patch: &Value) -> Result<Value, Status> {
-    let _ = row;
-    json_patch::merge(&mut object, patch);
-    Ok(object)
+pub fn strategic_merge(row: &Row, object: Value, patch: &Value) -> Result<Value, Status> {
+    schema::strategic_merge(row.gvk(), object, patch.clone()).map_err(|error| Status::bad_request(error.to_string()))
 }
 
-/// Checks a patched object's fields against its schema.
+/// Checks a patched object's fields against its schema and drops what it doesn't know.
 ///
 /// # Errors
-/// 400 for unknown fields in strict mode.
+/// 422 for unknown fields in strict mode, 400 for values of the wrong type.
 pub fn check_fields(
     row: &Row,
-    object: Value,
+    mut object: Value,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let _ = (row, validation, warnings);
+    // patch.go reports strictness as an invalid `patch` field.
+    let refuse = |text: &str| {
+        let error = FieldError::invalid("patch", Value::Null, &format!("strict decoding error: {text}"));
+        Status::invalid(GroupResource { group: "", resource: "" }, "", vec![error])
+    };
+    check_strict(schema::unknown_fields(row.gvk(), &object), validation, warnings, refuse)?;
+    schema::check_types(row.gvk(), &object).map_err(|error| {
+        Status::new(
+            http::StatusCode::UNPROCESSABLE_ENTITY,
+            "Invalid",
+            format!(" \"\" is invalid: patch: Invalid value: {}: {error}", quote("")),
+        )
+    })?;
+    schema::prune(row.gvk(), &mut object);
     Ok(object)
-}
-
-/// A body as an object of some kind that has no row: a review, a scale.
-///
-/// # Errors
-/// As [`decode`].
-pub fn decode_kind(
-    (_group, version, kind): (&str, &str, &str),
-    content_type: &str,
-    body: &Bytes,
-    validation: FieldValidation,
-    warnings: &mut Vec<String>,
-) -> Result<Value, Status> {
-    let _ = (validation, warnings);
-    match media_type(content_type) {
-        "" | "application/json" => serde_json::from_slice(body).map_err(|error| {
-            Status::bad_request(format!(
-                "{kind} in version {} cannot be handled as a {kind}: {error}",
-                super::status::quote(version)
-            ))
-        }),
-        _ => Err(Status::unsupported_media_type(
-            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )),
-    }
 }
 
 /// A label selector as text, as `metav1.LabelSelectorAsSelector(...).String()` prints it.

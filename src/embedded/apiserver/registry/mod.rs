@@ -3,67 +3,21 @@
 //! The rows are data; no resource has a handler of its own. Where upstream's strategies
 //! (`pkg/registry/*/*/strategy.go`) differ from the common behaviour, a small `match` here says so.
 
-mod rows;
-
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::schema::RESOURCES;
 use super::status::GroupResource;
 use super::store::ResourceId;
 
-pub use rows::ROWS;
-
-/// A resource in one version.
-#[derive(Debug)]
-pub struct Row {
-    /// Empty for the core group.
-    pub group: &'static str,
-    /// For example `v1`.
-    pub version: &'static str,
-    /// The name in paths.
-    pub plural: &'static str,
-    /// The name for one.
-    pub singular: &'static str,
-    /// The kind of its objects.
-    pub kind: &'static str,
-    /// Whether its objects live in namespaces.
-    pub namespaced: bool,
-    /// What kubectl also calls it.
-    pub short_names: &'static [&'static str],
-    /// Groups of resources such as `all`.
-    pub categories: &'static [&'static str],
-    /// What can be done with it, sorted.
-    pub verbs: &'static [&'static str],
-    /// What is below its objects.
-    pub subresources: &'static [Subresource],
-}
-
-/// A subresource of a [`Row`].
-#[derive(Debug)]
-pub struct Subresource {
-    /// The name in paths.
-    pub name: &'static str,
-    /// Its kind's group.
-    pub group: &'static str,
-    /// Its kind's version.
-    pub version: &'static str,
-    /// The kind that is read and written there.
-    pub kind: &'static str,
-    /// What can be done with it, sorted.
-    pub verbs: &'static [&'static str],
-}
+pub use super::schema::{RESOURCES as ROWS, Resource as Row, Subresource};
 
 static BY_PATH: LazyLock<HashMap<(&'static str, &'static str, &'static str), &'static Row>> =
-    LazyLock::new(|| ROWS.iter().map(|row| ((row.group, row.version, row.plural), row)).collect());
+    LazyLock::new(|| RESOURCES.iter().map(|row| ((row.group, row.version, row.plural), row)).collect());
 
 /// The row served at a path.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Row> {
     BY_PATH.get(&(group, version, plural)).copied()
-}
-
-/// The row of a kind.
-pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.group == group && row.version == version && row.kind == kind)
 }
 
 impl Row {
@@ -74,14 +28,14 @@ impl Row {
 
     /// Where its objects are kept: both groups of events share one place.
     pub fn id(&self) -> ResourceId {
-        let group = if self.plural == "events" { "" } else { self.group };
-        ResourceId::new(group, self.plural)
+        let (group, plural) = self.storage();
+        ResourceId::new(group, plural)
     }
 
     /// The row in whose version objects are kept.
-    pub fn storage(&'static self) -> &'static Self {
+    pub fn storage_row(&'static self) -> &'static Self {
         let id = self.id();
-        ROWS.iter().find(|row| row.group == id.group && row.plural == id.plural).unwrap_or(self)
+        RESOURCES.iter().find(|row| row.group == id.group && row.plural == id.plural).unwrap_or(self)
     }
 
     /// For messages: `deployments.apps`.
@@ -92,11 +46,6 @@ impl Row {
     /// For messages about invalid objects: `Deployment.apps`.
     pub fn group_kind(&self) -> GroupResource<'static> {
         GroupResource { group: self.group, resource: self.kind }
-    }
-
-    /// A subresource by name.
-    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
-        self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
     /// Whether `status` is written apart from the rest.
@@ -215,7 +164,7 @@ mod tests {
         let new = find("events.k8s.io", "v1", "events").expect("a row");
         let old = find("", "v1", "events").expect("a row");
         assert_eq!(new.id(), old.id());
-        assert_eq!(new.storage().group, "");
-        assert_eq!(find("autoscaling", "v1", "horizontalpodautoscalers").expect("a row").storage().version, "v2");
+        assert_eq!(new.storage_row().group, "");
+        assert_eq!(find("autoscaling", "v1", "horizontalpodautoscalers").expect("a row").storage_row().version, "v2");
     }
 }
