@@ -128,3 +128,18 @@ pub async fn run(node: &ProcessRuntime, config: ContainerConfig) -> Result<Outco
 pub async fn run_script(node: &ProcessRuntime, text: &str) -> Outcome {
     run(node, container("one", "one-1", text)).await.expect("a start")
 }
+
+/// Reads one line, trimmed.
+pub async fn read_line(fd: &mut OwnedFd) -> String {
+    let mut file = std::fs::File::from(fd.try_clone().expect("a copy"));
+    tokio::task::spawn_blocking(move || {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while file.read(&mut byte).is_ok_and(|length| length == 1) && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8_lossy(&line).trim().to_owned()
+    })
+    .await
+    .expect("reading")
+}

@@ -150,6 +150,18 @@ pub fn reset_signal_handlers() {
     }
 }
 
+/// Lets the kernel reap the caller's children, also those it inherits: their ends are seen by pidfd.
+pub fn leave_reaping_to_the_kernel() {
+    // SAFETY: SIG_IGN installs no code.
+    unsafe { nix::libc::signal(nix::libc::SIGCHLD, nix::libc::SIG_IGN) };
+}
+
+/// Undoes [`leave_reaping_to_the_kernel`] in a child that waits for its own.
+pub fn reap_children_oneself() {
+    // SAFETY: SIG_DFL installs no code.
+    unsafe { nix::libc::signal(nix::libc::SIGCHLD, nix::libc::SIG_DFL) };
+}
+
 /// Waits for one of the blocked signals in `set`. Gives its number (real-time ones, which `nix` doesn't
 /// know, included), or `None` when interrupted.
 pub fn wait_for_signal(set: &nix::sys::signal::SigSet) -> Option<i32> {

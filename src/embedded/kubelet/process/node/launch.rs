@@ -112,6 +112,7 @@ impl Launch<'_> {
             }
         }
         if !message.is_empty() {
+            let _reaped = waitpid(Pid::from_raw(pid), None);
             let failure = serde_json::from_slice(&message);
             return Err(failure.unwrap_or(Failure::Sandbox { what: "starting a program".to_owned(), errno: libc::EIO }));
         }

@@ -21,7 +21,6 @@ use std::process::ExitCode;
 
 use nix::unistd::{Uid, dup2_stdin, setsid};
 
-use super::addresses::NODE_IP;
 use super::sys::{self, clone};
 use super::wire::{Channel, During, Failure, Reply};
 use namespaces::{HOST, Privilege};
@@ -73,6 +72,8 @@ fn live(control: &Channel, privilege: Privilege, visible: &[PathBuf]) -> i32 {
 
 fn set_up<'a>(control: &'a Channel, privilege: Privilege, visible: &[PathBuf]) -> Result<Node<'a>, Failure> {
     setsid().during(|| "starting a session".to_owned())?;
+    // An exec's parent that is killed leaves its program to the node: unreaped, it would keep its container from ending.
+    sys::leave_reaping_to_the_kernel();
     let _cosmetic = nix::sys::prctl::set_name(c"envctl-node");
     namespaces::set_up_mounts()?;
     sandbox::prepare_network();
@@ -97,9 +98,6 @@ fn host_steps(privilege: Privilege, visible: &[PathBuf]) -> Result<Vec<Step>, Fa
     };
     Ok(host.plan(visible))
 }
-
-/// What the node's address is, for pods in its own network.
-const HOST_NETWORK_IP: std::net::Ipv4Addr = NODE_IP;
 
 /// The descriptors that a forked child keeps: its own report channel and what it was given.
 fn keep_only(channel: &Channel, others: impl IntoIterator<Item = i32>) {

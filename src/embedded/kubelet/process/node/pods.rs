@@ -12,16 +12,16 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::super::super::runtime::{ContainerConfig, ExecConfig, ExitStatus, SandboxConfig};
+use super::super::addresses::NODE_IP;
 use super::super::sys::{self, clone};
 use super::super::wire::{Channel, During, Failure, Progress, Reply, Request, RequestId, SOCKETS_AT_ONCE, SocketKind};
 use super::container::{self, Kept, Start, pod_files};
 use super::launch::{KILL_PROGRAM, Stdio};
 use super::namespaces::{PODS, PodNamespaces, Privilege};
 use super::rootfs::layers::Step;
-use super::{HOST_NETWORK_IP, keep_only, sandbox};
+use super::{keep_only, sandbox};
 
 /// The event of the control socket; the others are [`Token`]s.
 const CONTROL: u64 = u64::MAX;
@@ -145,7 +145,7 @@ impl<'a> Node<'a> {
     }
 
     fn make_pod(&mut self, id: RequestId, config: &SandboxConfig, ip: Ipv4Addr) -> Result<(), Failure> {
-        let ip = if config.host_network { HOST_NETWORK_IP } else { ip };
+        let ip = if config.host_network { NODE_IP } else { ip };
         if self.pods.contains_key(&config.pod_uid) {
             let what = format!("making pod {} ({}) again", config.pod_name, config.pod_uid);
             return Err(Failure::Sandbox { what, errno: libc::EEXIST });
@@ -297,7 +297,6 @@ impl<'a> Node<'a> {
     fn bury(&mut self, id: RequestId) -> io::Result<()> {
         self.hear(id)?;
         let Some(child) = self.children.get(&id) else { return Ok(()) };
-        waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED)?;
         if child.stage == Stage::Starting {
             let what = "a child was killed while setting up".to_owned();
             self.fail(id, Failure::Sandbox { what, errno: libc::ECHILD })?;
@@ -316,7 +315,9 @@ impl<'a> Node<'a> {
         if let Some(status) = exited {
             self.reply(&Reply::Exited { process: id, status }, &[])?;
         }
-        self.finish_removal(&child.pod_uid)
+        let pod_uid = child.pod_uid.clone();
+        drop(child);
+        self.finish_removal(&pod_uid)
     }
 
     fn remove(&mut self, id: RequestId, pod_uid: &str) -> io::Result<()> {
@@ -337,9 +338,11 @@ impl<'a> Node<'a> {
         {
             return Ok(());
         }
-        let Some(pod) = self.pods.remove(pod_uid) else { return Ok(()) };
-        let _best_effort = fs::remove_dir_all(&pod.directory);
-        for id in pod.removal {
+        let Some(Pod { namespaces, directory, removal, .. }) = self.pods.remove(pod_uid) else { return Ok(()) };
+        // Before the answer: whoever gets it may count on the pod's being gone.
+        drop(namespaces);
+        let _best_effort = fs::remove_dir_all(&directory);
+        for id in removal {
             self.reply(&Reply::Done { id }, &[])?;
         }
         Ok(())
@@ -348,7 +351,11 @@ impl<'a> Node<'a> {
 
 fn fork(flags: u64, role: Role, pod_uid: String, body: impl FnOnce(&Channel) -> i32) -> Result<Child, Failure> {
     let (channel, childs) = Channel::pair().during(|| "making a socket pair".to_owned())?;
-    let (_pid, pidfd) = sys::fork(flags, || body(&childs)).during(|| "forking a child".to_owned())?;
+    let (_pid, pidfd) = sys::fork(flags, || {
+        sys::reap_children_oneself();
+        body(&childs)
+    })
+    .during(|| "forking a child".to_owned())?;
     Ok(Child { pidfd, channel, role, pod_uid, stage: Stage::Starting })
 }
 
