@@ -3,6 +3,7 @@
 //! Takes a `kube::Client` and knows nothing of who serves it.
 
 pub mod command;
+pub mod dns;
 pub mod downward;
 pub mod env;
 pub mod error;
@@ -103,6 +104,16 @@ impl Kubelet {
         tasks.spawn(node::renew(client.clone(), node_name.clone(), stop_rest.clone()));
         let (table, feeding) = services::follow(client.clone(), stop_rest.clone());
         tasks.spawn(feeding);
+        let dns = match dns::Dns::bind(&*network, dns_ip, cluster_domain.clone(), table.clone()).await {
+            Ok(dns) => dns,
+            Err(error) => {
+                stop_rest.cancel();
+                tasks.close();
+                tasks.wait().await;
+                return Err(error);
+            }
+        };
+        tasks.spawn(dns.run(stop_rest.clone()));
         let dialer = ServiceDialer::new(table.clone(), Arc::clone(&network));
         tasks.spawn(proxy::run(table.clone(), dialer.clone(), Arc::clone(&network), dns_ip, stop_rest.clone()));
         let context = Arc::new(Context {
