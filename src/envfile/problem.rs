@@ -193,6 +193,7 @@ impl Problems {
                 merged.list.push(problem);
             }
         }
+        merged.list.sort_by(|left, right| left.span.cmp(&right.span));
         merged
     }
 }

@@ -204,7 +204,7 @@ pub fn parse(text: &str, source: u32, problems: &mut Vec<Problem>) -> Option<Nod
 
 /// A value with what it costs to expand.
 #[derive(Clone)]
-struct Sized {
+struct Costed {
     node: Node,
     nodes: usize,
     height: usize,
@@ -239,7 +239,7 @@ struct Builder<'a> {
     source: u32,
     problems: &'a mut Vec<Problem>,
     stack: Vec<Frame>,
-    anchors: Vec<(usize, Sized)>,
+    anchors: Vec<(usize, Costed)>,
     nodes: usize,
     root: Option<Node>,
     documents: usize,
@@ -274,7 +274,7 @@ impl Builder<'_> {
                 let plain = style == ScalarStyle::Plain && !tagged;
                 // A missing value has an empty place right after its key.
                 let scalar = Scalar { text: text.into_owned(), plain };
-                self.value(Sized { node: Node { span, value: Value::Scalar(scalar) }, nodes: 1, height: 0 }, anchor)?;
+                self.value(Costed { node: Node { span, value: Value::Scalar(scalar) }, nodes: 1, height: 0 }, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.tag(tag.as_deref(), span);
@@ -345,25 +345,25 @@ impl Builder<'_> {
         match self.stack.pop() {
             Some(Frame::List { start, anchor, items, nodes, height }) => {
                 let span = Span { source, start, end: end.end.max(start) };
-                self.value(Sized { node: Node { span, value: Value::List(items) }, nodes, height: height + 1 }, anchor)
+                self.value(Costed { node: Node { span, value: Value::List(items) }, nodes, height: height + 1 }, anchor)
             }
             Some(Frame::Map { start, anchor, entries, nodes, height, .. }) => {
                 let span = Span { source, start, end: end.end.max(start) };
                 let value = Value::Map(self.merged(entries));
-                self.value(Sized { node: Node { span, value }, nodes, height: height + 1 }, anchor)
+                self.value(Costed { node: Node { span, value }, nodes, height: height + 1 }, anchor)
             }
             None => Ok(()),
         }
     }
 
     /// Puts a finished value where it belongs.
-    fn value(&mut self, value: Sized, anchor: usize) -> Result<(), Stop> {
+    fn value(&mut self, value: Costed, anchor: usize) -> Result<(), Stop> {
         self.check(1, 0, value.node.span)?;
         self.nodes += value.nodes;
         if anchor != 0 {
             self.anchors.push((anchor, value.clone()));
         }
-        let Sized { node, nodes: count, height: tall } = value;
+        let Costed { node, nodes: count, height: tall } = value;
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Frame::List { items, nodes, height, .. }) => {

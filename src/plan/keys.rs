@@ -15,7 +15,7 @@ pub(super) fn key(builder: &mut Builder<'_>, name: &str, file: &KeyFile) -> Opti
         ("fromEnv", file.from_env.is_some()),
     ];
     if given.iter().filter(|(_, given)| *given).count() != 1 {
-        if builder.complete {
+        if builder.sound(file.span) {
             let message =
                 format!("the key `{name}` comes from exactly one of `exec`, `http`, `generate` and `fromEnv`");
             builder.problem(Problem::at(file.span, message));

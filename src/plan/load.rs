@@ -109,6 +109,12 @@ impl<'a> Builder<'a> {
         self.problems.push(problem);
     }
 
+    /// Whether nothing is wrong inside a part: then what it lacks was not left out for a reported problem.
+    pub fn sound(&self, part: Span) -> bool {
+        let inside = |span: Span| span.source == part.source && span.start >= part.start && span.end <= part.end;
+        !self.problems.iter().any(|problem| problem.span.is_some_and(inside))
+    }
+
     /// A path of the file, absolute.
     pub fn absolute(&self, path: &str) -> PathBuf {
         self.request.absolute(path)

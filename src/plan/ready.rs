@@ -44,7 +44,7 @@ pub(super) fn ready(builder: &mut Builder<'_>, service: &str, file: &ReadyFile, 
         }
         (None, None, Some(command)) => Check::Exec { command: command.0.clone() },
         _ => {
-            if builder.complete {
+            if builder.sound(file.span) {
                 let hint = "in a profile, `http: null` takes away what the file says".to_owned();
                 let message = "a readiness check is exactly one of `http`, `tcp` and `exec`";
                 builder.problem(Problem::at(file.span, message).hint(Some(hint)));
@@ -73,7 +73,8 @@ fn whole_seconds(builder: &mut Builder<'_>, span: Option<&Spanned<TimeSpan>>) ->
 }
 
 fn no_ports(builder: &mut Builder<'_>, service: &str, span: Span) -> Option<Ready> {
-    if builder.complete {
+    let left_out = builder.file.services.get(service).is_some_and(|file| !file.ports.failed.is_empty());
+    if !left_out {
         let hint = "give it one: `ports: { http: 8080 }`".to_owned();
         builder.problem(Problem::at(span, format!("the service `{service}` has no ports to check")).hint(Some(hint)));
     }
