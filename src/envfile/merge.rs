@@ -32,17 +32,14 @@ fn union(known: &mut Entry, added: Entry, problems: &mut Vec<Problem>) {
         known.value = added.value;
         return;
     }
-    match (&mut known.value.value, added.value.value) {
-        (Value::Map(known), Value::Map(added)) => {
-            for entry in added {
-                match known.iter().find(|known| known.key == entry.key) {
-                    Some(known) => clash(known, &entry, problems),
-                    None => known.push(entry),
-                }
+    // Whatever is not a mapping is reported when it is decoded, if it stays.
+    if let (Value::Map(known), Value::Map(added)) = (&mut known.value.value, added.value.value) {
+        for entry in added {
+            match known.iter().find(|known| known.key == entry.key) {
+                Some(known) => clash(known, &entry, problems),
+                None => known.push(entry),
             }
         }
-        // Whatever is not a mapping is reported when it is decoded, if it stays.
-        (_, _) => {}
     }
 }
 

@@ -82,7 +82,7 @@ pub struct ProblemDocument {
 impl Problems {
     /// Sorted by place, each once. `None` if there are none.
     pub fn new(sources: Sources, mut list: Vec<Problem>) -> Option<Self> {
-        list.sort_by(|left, right| left.span.cmp(&right.span));
+        list.sort_by_key(|problem| problem.span);
         let mut unique: Vec<Problem> = Vec::with_capacity(list.len());
         for problem in list {
             // An anchor's content is seen once a use.
@@ -193,7 +193,7 @@ impl Problems {
                 merged.list.push(problem);
             }
         }
-        merged.list.sort_by(|left, right| left.span.cmp(&right.span));
+        merged.list.sort_by_key(|problem| problem.span);
         merged
     }
 }

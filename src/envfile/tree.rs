@@ -176,7 +176,7 @@ pub fn parse(text: &str, source: u32, problems: &mut Vec<Problem>) -> Option<Nod
                 let at = u32::try_from(error.marker().byte_offset().unwrap_or(0).min(text.len())).unwrap_or(0);
                 let message = format!("this is not YAML: {}", error.kind());
                 let hint = match error.kind() {
-                    ErrorKind::UnknownAnchor { .. } => {
+                    ErrorKind::UnknownAnchor => {
                         Some("an anchor (`&name`) is defined before it is used, in the same file".into())
                     }
                     _ if text[..at as usize]
