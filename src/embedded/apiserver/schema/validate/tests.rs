@@ -1,0 +1,70 @@
+//! Cases after `pkg/apis/*/validation/validation_test.go`.
+
+use super::*;
+
+fn problems(value: &Value) -> Vec<(FieldErrorKind, String)> {
+    validate_create(Gvk::of(value), value).into_iter().map(|error| (error.kind, error.field)).collect()
+}
+
+fn pod(spec: Value) -> Value {
+    let mut value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
+    super::super::default(Gvk::new("", "v1", "Pod"), &mut value);
+    value
+}
+
+#[test]
+fn pods() {
+    assert_eq!(problems(&pod(json!({"containers": [{"name": "a", "image": "b"}]}))), []);
+    let bad = pod(json!({"restartPolicy": "Sometimes", "containers": [{"name": "A"}, {"name": "b", "image": "x",
+        "volumeMounts": [{"name": "none", "mountPath": "/a"}], "ports": [{"containerPort": 70000}]}]}));
+    let expected = [
+        (FieldErrorKind::Invalid, "spec.containers[0].name"),
+        (FieldErrorKind::Required, "spec.containers[0].image"),
+        (FieldErrorKind::Invalid, "spec.containers[1].ports[0].containerPort"),
+        (FieldErrorKind::NotFound, "spec.containers[1].volumeMounts[0].name"),
+        (FieldErrorKind::NotSupported, "spec.restartPolicy"),
+    ];
+    assert_eq!(problems(&bad), expected.map(|(kind, field)| (kind, field.to_owned())));
+    assert_eq!(problems(&pod(json!({}))), [(FieldErrorKind::Required, "spec.containers".to_owned())]);
+}
+
+#[test]
+fn a_pods_spec_is_fixed_but_for_images() {
+    let old = pod(json!({"containers": [{"name": "a", "image": "b"}]}));
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["image"] = json!("c");
+    new["spec"]["nodeName"] = json!("n");
+    assert_eq!(validate_update(Gvk::of(&new), &new, &old), []);
+    new["spec"]["containers"][0]["args"] = json!(["x"]);
+    let errors = validate_update(Gvk::of(&new), &new, &old);
+    assert_eq!((errors[0].kind, errors[0].detail.as_str().starts_with("pod updates may not change")), (FieldErrorKind::Forbidden, true));
+}
+
+#[test]
+fn deployments() {
+    let mut value = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}}});
+    super::super::default(Gvk::new("apps", "v1", "Deployment"), &mut value);
+    let errors = validate_create(Gvk::of(&value), &value);
+    assert_eq!(errors[0].detail, "`selector` does not match template `labels`");
+    value["spec"]["template"]["metadata"]["labels"]["a"] = json!("b");
+    assert_eq!(problems(&value), []);
+    let mut new = value.clone();
+    new["spec"]["selector"]["matchLabels"] = json!({"x": "y"});
+    assert_eq!(validate_update(Gvk::of(&new), &new, &value)[0].detail, IMMUTABLE);
+}
+
+#[test]
+fn metadata_and_data() {
+    let config = |meta: Value, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data});
+    assert_eq!(problems(&config(json!({"name": "a.b"}), json!({"A_b-c.d": ""}))), []);
+    let bad = config(json!({"name": "A", "labels": {"/x": "-"}}), json!({"a b": ""}));
+    let fields: Vec<_> = problems(&bad).into_iter().map(|(_, field)| field).collect();
+    assert_eq!(fields, ["metadata.name", "metadata.labels", "metadata.labels", "data[a b]"]);
+    assert_eq!(problems(&config(json!({}), json!({})))[0].0, FieldErrorKind::Required);
+    let old = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "immutable": true, "data": {"a": "1"}});
+    let mut new = old.clone();
+    new["data"]["a"] = json!("2");
+    assert_eq!(validate_update(Gvk::of(&new), &new, &old)[0].kind, FieldErrorKind::Forbidden);
+}
