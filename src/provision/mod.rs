@@ -69,7 +69,7 @@ pub struct Provisioner {
     addresses: BTreeMap<PortId, SocketAddr>,
     keys: BTreeMap<String, String>,
     ledger: Ledger,
-    namespace_made: bool,
+    namespace: Option<String>,
 }
 
 impl Provisioner {
@@ -86,7 +86,7 @@ impl Provisioner {
             addresses: BTreeMap::new(),
             keys: BTreeMap::new(),
             ledger: Ledger::default(),
-            namespace_made: false,
+            namespace: None,
         })
     }
 
@@ -115,7 +115,7 @@ impl Provisioner {
             ledger: &mut self.ledger,
             keys: &mut self.keys,
             addresses: &mut self.addresses,
-            namespace_made: &mut self.namespace_made,
+            namespace: &mut self.namespace,
         };
         walk::Walk::new(around, held).run(give_up).await
     }
@@ -133,6 +133,11 @@ impl Provisioner {
     /// What the session has in the cluster.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The UID of the session's namespace, once it was made.
+    pub fn namespace_uid(&self) -> Option<&str> {
+        self.namespace.as_deref()
     }
 
     /// The session's client: TLS and kubeconfig, in the session's namespace.

@@ -176,7 +176,9 @@ impl Walk<'_> {
 
     pub(super) fn is_done(&self) -> bool {
         // Images that no node uses and ports without traffic yet are still part of what was asked for.
-        self.actions.is_empty() && *self.held.namespace_made && self.runs.iter().all(|run| run.stage == Stage::Ready)
+        self.actions.is_empty()
+            && self.held.namespace.is_some()
+            && self.runs.iter().all(|run| run.stage == Stage::Ready)
     }
 
     /// Everything that needs a node, directly or not, in the plan's order.

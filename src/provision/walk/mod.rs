@@ -26,7 +26,7 @@ use super::evidence;
 use super::failure::{Cause, Failure};
 use super::node::Work;
 use super::{GiveUp, Options, Session, keys};
-use crate::cluster::apply::{Applier, ApplyError};
+use crate::cluster::apply::{Applied, Applier, ApplyError};
 use crate::cluster::ledger::{Ledger, Owned};
 use crate::cluster::{ClusterError, Provider, ServicePort};
 use crate::images::{Builds, ImageError};
@@ -43,7 +43,8 @@ pub(super) struct Held<'a> {
     pub ledger: &'a mut Ledger,
     pub keys: &'a mut BTreeMap<String, String>,
     pub addresses: &'a mut BTreeMap<PortId, std::net::SocketAddr>,
-    pub namespace_made: &'a mut bool,
+    /// The namespace's UID, once it was made.
+    pub namespace: &'a mut Option<String>,
 }
 
 /// What the walk runs against.
@@ -83,7 +84,7 @@ pub(super) struct Run<'a> {
 
 /// A task's answer.
 enum Done {
-    Namespace(Result<Vec<String>, ApplyError>),
+    Namespace(Result<Applied, ApplyError>),
     Image(String, Result<(), ImageError>),
     Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
     Keys(Vec<usize>, Result<Vec<String>, ApplyError>),
@@ -203,10 +204,9 @@ impl<'a> Walk<'a> {
 
     /// What needs nothing: the namespace, all images, the host's side of all ports, and taking away what is no longer in the plan.
     fn begin(&mut self) {
-        if !*self.held.namespace_made {
+        if self.held.namespace.is_none() {
             let (applier, namespace) = (self.applier.clone(), objects::namespace(self.around.plan, &self.context));
-            self.actions
-                .spawn(async move { Done::Namespace(applier.apply(&namespace).await.map(|applied| applied.warnings)) });
+            self.actions.spawn(async move { Done::Namespace(applier.apply(&namespace).await) });
         }
         self.begin_images();
         for (id, port) in self.around.plan.ports().filter(|(_, port)| port.protocol == Protocol::Tcp) {
@@ -267,7 +267,7 @@ impl<'a> Walk<'a> {
                     continue;
                 }
                 let unmet = self.unmet(run.node);
-                let ready_to_apply = unmet.is_empty() && *self.held.namespace_made && self.unsynced.is_empty();
+                let ready_to_apply = unmet.is_empty() && self.held.namespace.is_some() && self.unsynced.is_empty();
                 let stage =
                     if unmet.is_empty() && !self.images_runnable(run.node) { Stage::Building } else { Stage::Waiting };
                 let run = &mut self.runs[index];
@@ -390,9 +390,9 @@ impl<'a> Walk<'a> {
 
     fn done(&mut self, done: Done) -> Result<(), Box<Failure>> {
         match done {
-            Done::Namespace(Ok(warnings)) => {
-                *self.held.namespace_made = true;
-                self.warn(None, warnings);
+            Done::Namespace(Ok(applied)) => {
+                *self.held.namespace = Some(applied.expected.uid);
+                self.warn(None, applied.warnings);
             }
             Done::Namespace(Err(error)) => return Err(self.refused(None, &error)),
             Done::Image(name, Ok(())) => {

@@ -1,0 +1,127 @@
+//! Failure screens: real runs on the embedded cluster, what people read as snapshots.
+
+use std::time::Duration;
+
+use envctl::plan::NodeKind;
+use envctl::provision::{Cause, Failure};
+use serde_json::json;
+
+use crate::rig::{Rig, job, service, service_with};
+
+/// The screen, with what differs from run to run masked: pod names' random ends, addresses, times.
+fn screen(failure: &Failure) -> String {
+    let mut text = failure.render();
+    let mut pods: Vec<String> = failure.logs.iter().map(|log| log.pod.clone()).collect();
+    pods.extend(failure.events.iter().filter_map(|event| Some(event.object.split_once('/')?.1.to_owned())));
+    pods.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    for pod in pods {
+        if let Some((stem, _)) = pod.split_once('-') {
+            text = text.replace(&pod, &format!("{stem}-POD"));
+        }
+    }
+    let words = text
+        .split_inclusive(char::is_whitespace)
+        .map(|word| if word.contains("10.") && word.contains("://") { "URL " } else { word });
+    words.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_image() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let api = service_with("api", json!({"image": "no/such:image"}), &[]);
+    let failure = rig.failure(vec![api, service("web", &["hello"], &[(NodeKind::Service, "api")])]).await;
+    assert_eq!(failure.cause, Cause::ImageNotFound { image: "no/such:image".to_owned() });
+    insta::assert_snapshot!(screen(&failure));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_not_there() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let failure = rig.failure(vec![service("api", &["no-such-program"], &[])]).await;
+    assert!(matches!(failure.cause, Cause::CommandNotFound { .. }), "{failure:?}");
+    insta::assert_snapshot!(screen(&failure));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_ends_well_at_once() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let failure = rig.failure(vec![service("api", &["sh", "-c", "echo done"], &[])]).await;
+    assert_eq!(failure.cause, Cause::ExitedEarly);
+    insta::assert_snapshot!(screen(&failure));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loop() {
+    let Some(mut rig) = Rig::start().await else { return };
+    rig.options.limits.crash_budget = 1;
+    let failure =
+        rig.failure(vec![service("api", &["sh", "-c", "echo cannot reach the database >&2; exit 3"], &[])]).await;
+    assert_eq!(failure.cause, Cause::CrashLoop { restarts: 1, code: 3 });
+    insta::assert_snapshot!(screen(&failure));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_never_succeeds() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let plan = rig.plan(vec![service("api", &["sleep", "60"], &[])]);
+    let (_, outcome) = rig.up_within(&plan, Duration::from_secs(2)).await;
+    let failure = outcome.expect_err("it never answers");
+    assert_eq!(failure.cause, Cause::NeverReady);
+    assert!(!failure.probes.is_empty(), "{failure:?}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let nodes = vec![
+        job("migrate", "echo no such table >&2; exit 4", &[]),
+        service("api", &["hello"], &[(NodeKind::Job, "migrate")]),
+    ];
+    let failure = rig.failure(nodes).await;
+    assert_eq!(failure.cause, Cause::JobFailed { job_reason: "BackoffLimitExceeded".to_owned(), code: Some(4) });
+    insta::assert_snapshot!(screen(&failure));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_not_there() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let env = json!([{"name": "PASSWORD", "secret": {"name": "db", "key": "password"}}]);
+    let failure =
+        rig.failure(vec![service_with("api", json!({"image": "host", "command": ["hello"], "env": env}), &[])]).await;
+    assert_eq!(failure.cause, Cause::MissingConfig);
+    insta::assert_snapshot!(screen(&failure));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_fails() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let mut plan = rig.plan(vec![service("api", &["hello"], &[])]);
+    if let Some(process) = plan.images.get_mut("host").and_then(|image| image.process.as_mut()) {
+        process.build = ["sh", "-c", "echo 'error: expected `;`'; exit 101"].map(str::to_owned).to_vec();
+    }
+    let (_, outcome) = rig.up(&plan).await;
+    let failure = outcome.expect_err("it cannot be built");
+    let text = failure.render().replace(&rig.directory.path().display().to_string(), "PROJECT");
+    insta::assert_snapshot!(text);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_service_would_issue() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let mut plan = rig.plan(vec![service("api", &["hello"], &[])]);
+    let key = json!({"id": {"kind": "key", "name": "API_KEY"}, "spec": {"key": {"issued": {"exec": {"service": "api", "command": ["x"]}}}}});
+    plan.nodes.push(serde_json::from_value(key).expect("a node"));
+    let (_, outcome) = rig.up(&plan).await;
+    let failure = outcome.expect_err("not yet");
+    assert_eq!(failure.cause, Cause::NotYet);
+    assert!(failure.message.contains("API_KEY"), "{failure:?}");
+    rig.end().await;
+}

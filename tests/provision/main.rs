@@ -1,0 +1,8 @@
+//! Provisioning against the real embedded cluster: environments come up, change, fail with one screen, and go.
+
+#[path = "../common/require.rs"]
+mod require;
+
+mod failures;
+mod rig;
+mod up;

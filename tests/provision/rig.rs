@@ -1,0 +1,146 @@
+//! One session on a cluster of its own, driven as the agent drives it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envctl::cluster::embedded::Embedded;
+use envctl::cluster::{Provider, Removal};
+use envctl::embedded::Config;
+use envctl::plan::{Condition, Node, NodeId, NodeKind, Plan};
+use envctl::provision::{Event, EventSink, Failure, GiveUp, NodeState, Options, Provisioner, Session};
+use serde_json::{Value, json};
+
+use crate::require::require;
+
+/// Longer than anything here takes, shorter than a person's patience with a test that hangs.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub struct Rig {
+    pub directory: tempfile::TempDir,
+    pub provider: Arc<Embedded>,
+    pub provisioner: Provisioner,
+    pub options: Options,
+}
+
+impl Rig {
+    /// `None` where this machine refuses namespaces.
+    pub async fn start() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = Config {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_envctl")),
+            state_dir: directory.path().join("node"),
+            visible: vec![directory.path().to_owned(), examples()],
+        };
+        let provider = Arc::new(Embedded::new(config, "test", directory.path().to_owned()));
+        let access = provider.start().await.expect("the API server starts anywhere");
+        let session = Session { id: "test".to_owned(), namespace: "test".to_owned() };
+        let shared: Arc<dyn Provider> = provider.clone();
+        let provisioner = Provisioner::new(shared, &access, session).await.expect("a client");
+        // The node's fate is known when it is lost, or when something runs: the first `up` shows either.
+        let rig = Self { directory, provider, provisioner, options: Options::default() };
+        let refused = tokio::time::timeout(Duration::from_millis(500), rig.provider.lost()).await;
+        require(refused.is_err(), &format!("a node ({refused:?})")).then_some(rig)
+    }
+
+    /// An environment of these nodes.
+    pub fn plan(&self, nodes: Vec<Node>) -> Plan {
+        let mut nodes = nodes;
+        let needs: Vec<(NodeId, Vec<NodeId>)> = nodes
+            .iter()
+            .map(|node| (node.id.clone(), node.needs.iter().map(|need| need.node.clone()).collect()))
+            .collect();
+        for node in &mut nodes {
+            let dependents = needs.iter().filter(|(_, needs)| needs.contains(&node.id));
+            node.dependents = dependents.map(|(id, _)| id.clone()).collect();
+        }
+        let image = json!({"process": {"path": [examples()], "workdir": self.directory.path()}});
+        serde_json::from_value(json!({
+            "environment": "test", "file": self.directory.path().join("envctl.yaml"), "projectRoot": self.directory.path(),
+            "cluster": "embedded", "images": {"host": image}, "nodes": nodes, "exports": [], "suites": {},
+        }))
+        .expect("a plan")
+    }
+
+    /// Brings it up, within the tests' deadline.
+    pub async fn up(&mut self, plan: &Plan) -> (Vec<Event>, Result<(), Box<Failure>>) {
+        self.up_within(plan, DEADLINE).await
+    }
+
+    pub async fn up_within(&mut self, plan: &Plan, time: Duration) -> (Vec<Event>, Result<(), Box<Failure>>) {
+        let (sink, mut received) = EventSink::channel();
+        let give_up = async {
+            tokio::time::sleep(time).await;
+            GiveUp::TimedOut(time)
+        };
+        let outcome = self.provisioner.up(plan, &self.options, &sink, give_up).await;
+        drop(sink);
+        let mut events = Vec::new();
+        while let Some(event) = received.recv().await {
+            events.push(event);
+        }
+        (events, outcome)
+    }
+
+    /// What the failure's screen says; panics when it came up.
+    pub async fn failure(&mut self, nodes: Vec<Node>) -> Failure {
+        let plan = self.plan(nodes);
+        let (events, outcome) = self.up(&plan).await;
+        *outcome.map(|()| events).expect_err("it must not come up")
+    }
+
+    pub async fn end(self) -> Removal {
+        self.provider.remove("test", Duration::from_secs(5)).await.expect("removed")
+    }
+}
+
+/// Where the compiled examples are: `hello` serves, and needs nothing to start.
+pub fn examples() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_envctl"));
+    program.parent().expect("a directory").join("examples")
+}
+
+fn node(kind: NodeKind, name: &str, spec: Value, needs: &[(NodeKind, &str)]) -> Node {
+    let need = |(kind, name): &(NodeKind, &str)| {
+        let condition = if *kind == NodeKind::Job { Condition::Completed } else { Condition::Ready };
+        json!({"node": NodeId::new(*kind, *name), "condition": condition, "reason": "needs"})
+    };
+    let needs: Vec<Value> = needs.iter().map(need).collect();
+    serde_json::from_value(json!({"id": NodeId::new(kind, name), "needs": needs, "spec": spec})).expect("a node")
+}
+
+/// A service: `command` on the host's programs, listening on 8080, ready when it answers.
+pub fn service(name: &str, command: &[&str], needs: &[(NodeKind, &str)]) -> Node {
+    let ready = json!({"check": {"http": {"path": "/", "port": "http", "scheme": "HTTP"}},
+        "interval": "1s", "timeout": "1s", "failures": 3});
+    service_with(name, json!({"image": "host", "command": command, "ready": ready}), needs)
+}
+
+/// A service with its fields given.
+pub fn service_with(name: &str, fields: Value, needs: &[(NodeKind, &str)]) -> Node {
+    let port = json!({"name": "http", "port": 8080, "targetPort": 8080, "protocol": "TCP", "scheme": "http"});
+    let mut service = json!({"ports": [port], "replicas": 1, "grace": "2s"});
+    for (key, value) in fields.as_object().expect("fields") {
+        service[key] = value.clone();
+    }
+    node(NodeKind::Service, name, json!({"service": service}), needs)
+}
+
+/// A job: a shell script.
+pub fn job(name: &str, script: &str, needs: &[(NodeKind, &str)]) -> Node {
+    let fields = json!({"image": "host", "command": ["sh", "-c", script], "retries": 0, "restart": "Never"});
+    node(NodeKind::Job, name, json!({"job": fields}), needs)
+}
+
+/// A manifest.
+pub fn manifest(name: &str, objects: Value, needs: &[(NodeKind, &str)]) -> Node {
+    node(NodeKind::Manifest, name, json!({"manifest": {"files": [], "objects": objects}}), needs)
+}
+
+/// When the node became ready, counted in events; and whether it was left as it was.
+pub fn ready(events: &[Event], name: &str) -> Option<(usize, bool)> {
+    events.iter().enumerate().find_map(|(at, event)| match event {
+        Event::Node { node, state: NodeState::Ready { unchanged }, .. } if node.name == name => Some((at, *unchanged)),
+        _ => None,
+    })
+}
