@@ -36,9 +36,9 @@ fn is_rolled_out(deployment: Option<&Deployment>) -> bool {
 }
 
 fn condition(deployment: &Deployment, type_: &str) -> (String, String) {
-    let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref()).expect("conditions");
-    let condition = conditions.iter().find(|condition| condition.type_ == type_).expect("the condition");
-    (condition.status.clone(), condition.reason.clone().unwrap_or_default())
+    let conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let condition = conditions.into_iter().find(|condition| condition.type_ == type_);
+    condition.map(|of| (of.status.clone(), of.reason.clone().unwrap_or_default())).unwrap_or_default()
 }
 
 fn revision(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> &str {

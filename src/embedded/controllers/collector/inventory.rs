@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
@@ -20,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::super::shared::cache::{Cache, Cached, Change};
 use super::super::shared::caches::Caches;
 use super::graph::Uid;
+
+/// How long to wait after discovery failed: upstream's resync period of the collector.
+const REDISCOVER: Duration = Duration::from_secs(30);
 
 /// A kind that the API serves.
 #[derive(Clone, Debug)]
@@ -146,8 +150,14 @@ impl Inventory {
                     }
                     self.kinds.send_replace(Some(Arc::new(kinds)));
                 }
-                // kube retries what can be retried; without kinds there is nothing to do, with them they stay as they were.
-                Err(error) => tracing::warn!(%error, "discovery failed"),
+                Err(error) => {
+                    tracing::warn!(%error, "discovery failed; it is read again");
+                    tokio::select! {
+                        () = self.follow(&mut watches) => {}
+                        () = tokio::time::sleep(REDISCOVER) => {}
+                    }
+                    continue;
+                }
             }
             self.follow(&mut watches).await;
         }
