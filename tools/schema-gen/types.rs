@@ -233,7 +233,7 @@ impl Tables {
             "RawExtension" => "RawExtension",
             "FieldsV1" => "FieldsV1",
             _ if definition["type"] == "object" => return NONE,
-            _ => "Any",
+            _ => "Json",
         };
         self.simple(kind)
     }
@@ -292,7 +292,7 @@ impl Tables {
                 ("Map", self.ty(&schema["additionalProperties"], go_type))
             }
             (Some("object"), _) => ("Object", NONE),
-            _ => ("Any", NONE),
+            _ => ("Json", NONE),
         }
     }
 }

@@ -19,8 +19,6 @@ pub(super) mod row {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[repr(u8)]
     pub enum Kind {
-        /// Anything.
-        Any,
         /// A string; `arg` is the Go type's name.
         String,
         /// A boolean.

@@ -102,8 +102,7 @@ impl Place<'_> {
                 map.values().try_for_each(|value| self.ty(element, value))
             }
             (
-                Kind::Any
-                | Kind::Json
+                Kind::Json
                 | Kind::SchemaOrArray
                 | Kind::SchemaOrBool
                 | Kind::SchemaOrStrings

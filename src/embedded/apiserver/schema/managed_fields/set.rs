@@ -167,11 +167,6 @@ impl Set {
         self.insert(&path);
     }
 
-    /// Marks `element` as a member.
-    pub(super) fn mark(&mut self, element: Element) {
-        self.nodes.entry(element).or_default().member = true;
-    }
-
     /// Puts `children` below `element`, which is a member if said; an empty node isn't kept.
     pub(super) fn graft(&mut self, element: Element, member: bool, children: Set) {
         if member || !children.is_empty() {

@@ -60,11 +60,6 @@ impl Ty {
         }
     }
 
-    /// Whether it is an associative list.
-    pub(super) fn is_associative(self) -> bool {
-        matches!(self, Self::Typed(ty) if ty.kind() == Kind::List && (ty.is_set() || ty.is_list_map()))
-    }
-
     /// Whether it is a struct with this field (and not a map with this key).
     pub(super) fn has_field(self, name: &str) -> bool {
         self.def().is_some_and(|def| def.field(name).is_some())
