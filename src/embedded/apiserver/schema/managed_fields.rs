@@ -118,7 +118,9 @@ pub fn apply(
         let allowed = if manager == "kubectl" { from_last_applied(ty, &version, &bare) } else { Set::default() };
         let refused: Vec<_> = conflicts.into_iter().filter(|(_, path)| !allowed.has(path)).collect();
         if !refused.is_empty() {
-            return Err(ApplyError::Conflicts(refused.iter().map(|(entry, path)| conflict(entry, path, &managers)).collect()));
+            return Err(ApplyError::Conflicts(
+                refused.iter().map(|(entry, path)| conflict(entry, path, &managers)).collect(),
+            ));
         }
         let _ = settle(&mut managers, &changes, &applier, true);
     }
@@ -244,7 +246,17 @@ fn without_meta(set: Set) -> Set {
     for path in [&["apiVersion"][..], &["kind"], &["metadata"]] {
         strip.insert_fields(path);
     }
-    for name in ["name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion"] {
+    for name in [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ] {
         strip.insert_fields(&["metadata", name]);
     }
     set.difference(&strip)

@@ -63,7 +63,8 @@ fn resource_paths(prefix: &str, row: &Resource, paths: &mut Map<String, Value>) 
     let mut add = |path: String, gvk: Value, type_name: &str, verbs: &[&str], is_item: bool| {
         let mut item = Map::new();
         for (verb, method, action) in VERBS {
-            let of_item = matches!(*verb, "get" | "update" | "patch" | "delete") || path.matches('{').count() > usize::from(row.namespaced) + 1;
+            let of_item = matches!(*verb, "get" | "update" | "patch" | "delete")
+                || path.matches('{').count() > usize::from(row.namespaced) + 1;
             if verbs.contains(verb) && (of_item == is_item || path.ends_with("/status")) {
                 item.insert((*method).to_owned(), operation(verb, action, &gvk, type_name));
             }
@@ -106,7 +107,8 @@ const PATCHES: &[&str] = &[
 ];
 
 fn operation(verb: &str, action: &str, gvk: &Value, type_name: &str) -> Value {
-    let query = |name: &str, ty: &str| json!({"name": name, "in": "query", "schema": {"type": ty, "uniqueItems": true}});
+    let query =
+        |name: &str, ty: &str| json!({"name": name, "in": "query", "schema": {"type": ty, "uniqueItems": true}});
     let mut parameters = Vec::new();
     if matches!(verb, "create" | "update" | "patch") {
         parameters.extend(["dryRun", "fieldManager", "fieldValidation"].map(|name| query(name, "string")));

@@ -14,7 +14,12 @@ use serde_json::{Value, json};
 use super::super::status::{FieldError, FieldErrorKind};
 use super::gvk::Gvk;
 
-fn error(kind: FieldErrorKind, field: impl Into<String>, value: Option<Value>, detail: impl Into<String>) -> FieldError {
+fn error(
+    kind: FieldErrorKind,
+    field: impl Into<String>,
+    value: Option<Value>,
+    detail: impl Into<String>,
+) -> FieldError {
     FieldError { kind, field: field.into(), value, detail: detail.into() }
 }
 
@@ -178,7 +183,11 @@ fn workload(kind: &str, value: &Value, errors: &mut Vec<FieldError>) {
         let what = if kind == "Deployment" { "deployment" } else { "this kind of workload" };
         errors.push(invalid("spec.selector", selector.clone(), format!("empty selector is invalid for {what}")));
     } else if wanted.into_iter().flatten().any(|(key, value)| labels.get(key) != Some(value)) {
-        errors.push(invalid("spec.template.metadata.labels", labels.clone(), "`selector` does not match template `labels`"));
+        errors.push(invalid(
+            "spec.template.metadata.labels",
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        ));
     }
     meta::labels(labels, "spec.template.labels", errors);
     pod::spec(&spec["template"]["spec"], "spec.template.spec", errors);

@@ -115,7 +115,15 @@ impl Managers {
     pub(super) fn encode(&self) -> Value {
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by(|a, b| {
-            let key = |row: &Row| (row.entry.operation, row.time.clone(), row.entry.manager.clone(), row.version.clone(), row.entry.subresource.clone());
+            let key = |row: &Row| {
+                (
+                    row.entry.operation,
+                    row.time.clone(),
+                    row.entry.manager.clone(),
+                    row.version.clone(),
+                    row.entry.subresource.clone(),
+                )
+            };
             key(a).cmp(&key(b))
         });
         let list = rows.into_iter().map(|row| {

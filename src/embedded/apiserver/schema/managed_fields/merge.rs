@@ -15,7 +15,8 @@ pub(super) fn merge(ty: Ty, left: Option<&Value>, right: &Value) -> Result<Value
         (Shape::Map, _, Value::Object(applied)) => {
             let mut out = left.and_then(Value::as_object).cloned().unwrap_or_default();
             for (key, value) in applied {
-                let merged = merge(ty.field(key), out.get(key), value).map_err(|e| format!(".{key}{}", separated(&e)))?;
+                let merged =
+                    merge(ty.field(key), out.get(key), value).map_err(|e| format!(".{key}{}", separated(&e)))?;
                 out.insert(key.clone(), merged);
             }
             Ok(Value::Object(out))
@@ -65,8 +66,7 @@ fn lists(ty: Ty, live: &[Value], applied: &[Value]) -> Result<Vec<Value>, String
     let take = |element: &Element, out: &mut Vec<Value>| -> Result<(), String> {
         if let Some(item) = in_right.get(element) {
             let old = in_left.get(element).copied().flatten();
-            let merged =
-                merge(ty.element(), old, item).map_err(|e| format!("{}{}", element.show(), separated(&e)))?;
+            let merged = merge(ty.element(), old, item).map_err(|e| format!("{}{}", element.show(), separated(&e)))?;
             out.push(merged);
         }
         Ok(())
@@ -113,4 +113,3 @@ fn lists(ty: Ty, live: &[Value], applied: &[Value]) -> Result<Vec<Value>, String
     }
     Ok(out)
 }
-

@@ -262,10 +262,7 @@ impl Set {
     pub(super) fn intersection(&self, other: &Self) -> Self {
         self.keep(|element, node| {
             let theirs = other.nodes.get(element)?;
-            Some(Node {
-                member: node.member && theirs.member,
-                children: node.children.intersection(&theirs.children),
-            })
+            Some(Node { member: node.member && theirs.member, children: node.children.intersection(&theirs.children) })
         })
     }
 

@@ -55,7 +55,18 @@ fn conflicts_in_upstream_words_and_force() {
     let forced = apply(CONFIG, Some(&one), &config(json!({"a": "2"})), "y", true, "", T2).expect("forced");
     assert_eq!(forced["data"], json!({"a": "2", "b": "1"}));
     assert_eq!(fields(&forced, "x"), &json!({"f:data": {"f:b": {}}}));
-    let updated = update(CONFIG, Some(&one), { let mut new = one.clone(); new["data"]["a"] = json!("3"); new }, "kubectl-edit", "", T2);
+    let updated = update(
+        CONFIG,
+        Some(&one),
+        {
+            let mut new = one.clone();
+            new["data"]["a"] = json!("3");
+            new
+        },
+        "kubectl-edit",
+        "",
+        T2,
+    );
     let error = apply(CONFIG, Some(&updated), &config(json!({"a": "1"})), "x", false, "", T2).expect_err("conflict");
     let expected = format!("Apply failed with 1 conflict: conflict with \"kubectl-edit\" using v1 at {T2}: .data.a");
     assert_eq!(error.to_string(), expected);
@@ -80,7 +91,8 @@ fn lists_are_owned_by_key_and_keep_the_applied_order() {
     let two = ok(POD, Some(&one), &pod(json!([{"name": "b", "image": "2"}])), "y");
     assert_eq!(two["spec"]["containers"].as_array().map(Vec::len), Some(2));
     let three = ok(POD, Some(&two), &pod(json!([{"name": "c", "image": "3"}])), "x");
-    let names: Vec<_> = three["spec"]["containers"].as_array().into_iter().flatten().map(|c| c["name"].clone()).collect();
+    let names: Vec<_> =
+        three["spec"]["containers"].as_array().into_iter().flatten().map(|c| c["name"].clone()).collect();
     assert_eq!(names, [json!("b"), json!("c")]);
     let duplicate = pod(json!([{"name": "a"}, {"name": "a"}]));
     let error = apply(POD, None, &duplicate, "x", false, "", T1).expect_err("a duplicate");
@@ -90,8 +102,10 @@ fn lists_are_owned_by_key_and_keep_the_applied_order() {
 
 #[test]
 fn atomic_values_are_one_leaf() {
-    let deployment = |selector: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
-        "spec": {"selector": {"matchLabels": selector}}});
+    let deployment = |selector: Value| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
+        "spec": {"selector": {"matchLabels": selector}}})
+    };
     let one = ok(DEPLOYMENT, None, &deployment(json!({"a": "1"})), "x");
     assert_eq!(fields(&one, "x"), &json!({"f:spec": {"f:selector": {}}}));
 }
@@ -120,7 +134,8 @@ fn removal_by_update_ends_ownership() {
 
 #[test]
 fn kubectl_takes_over_what_it_applied_client_side() {
-    let last = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "1"}}).to_string();
+    let last =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "1"}}).to_string();
     let mut live = config(json!({"a": "1"}));
     live["metadata"]["annotations"] = json!({LAST_APPLIED: last});
     let live = update(CONFIG, None, live, "kubectl-client-side-apply", "", T1);
@@ -135,15 +150,21 @@ mod laws {
     use super::*;
 
     fn container() -> impl Strategy<Value = Value> {
-        let port = (1..4_i64, prop::option::of(prop::sample::select(vec!["TCP", "UDP"]))).prop_map(|(number, protocol)| match protocol {
-            Some(protocol) => json!({"containerPort": number, "protocol": protocol}),
-            None => json!({"containerPort": number}),
-        });
-        (prop::sample::select(vec!["a", "b", "c"]), prop::option::of("[xy]"), prop::collection::vec(port, 1..3)).prop_map(|(name, image, ports)| {
-            let mut map = json!({"name": name, "ports": ports});
-            if let Some(image) = image { map["image"] = json!(image); }
-            map
-        })
+        let port =
+            (1..4_i64, prop::option::of(prop::sample::select(vec!["TCP", "UDP"]))).prop_map(|(number, protocol)| {
+                match protocol {
+                    Some(protocol) => json!({"containerPort": number, "protocol": protocol}),
+                    None => json!({"containerPort": number}),
+                }
+            });
+        (prop::sample::select(vec!["a", "b", "c"]), prop::option::of("[xy]"), prop::collection::vec(port, 1..3))
+            .prop_map(|(name, image, ports)| {
+                let mut map = json!({"name": name, "ports": ports});
+                if let Some(image) = image {
+                    map["image"] = json!(image);
+                }
+                map
+            })
     }
 
     // Without explicit empty lists: upstream's field set has no place for them, so that applying one isn't idempotent

@@ -19,7 +19,8 @@ pub(super) fn validate(gvk: Gvk<'_>, value: &Value, errors: &mut Vec<FieldError>
     }
     let namespace = text(value, "/metadata/namespace");
     if !namespace.is_empty() {
-        errors.extend(names::dns_label(namespace).map(|detail| invalid("metadata.namespace", json!(namespace), detail)));
+        errors
+            .extend(names::dns_label(namespace).map(|detail| invalid("metadata.namespace", json!(namespace), detail)));
     }
     labels(&value["metadata"]["labels"], "metadata.labels", errors);
     let mut total = 0;

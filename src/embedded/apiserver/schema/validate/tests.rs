@@ -37,7 +37,10 @@ fn a_pods_spec_is_fixed_but_for_images() {
     assert_eq!(validate_update(Gvk::of(&new), &new, &old), []);
     new["spec"]["containers"][0]["args"] = json!(["x"]);
     let errors = validate_update(Gvk::of(&new), &new, &old);
-    assert_eq!((errors[0].kind, errors[0].detail.as_str().starts_with("pod updates may not change")), (FieldErrorKind::Forbidden, true));
+    assert_eq!(
+        (errors[0].kind, errors[0].detail.as_str().starts_with("pod updates may not change")),
+        (FieldErrorKind::Forbidden, true)
+    );
 }
 
 #[test]
@@ -57,7 +60,8 @@ fn deployments() {
 
 #[test]
 fn metadata_and_data() {
-    let config = |meta: Value, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data});
+    let config =
+        |meta: Value, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data});
     assert_eq!(problems(&config(json!({"name": "a.b"}), json!({"A_b-c.d": ""}))), []);
     let bad = config(json!({"name": "A", "labels": {"/x": "-"}}), json!({"a b": ""}));
     let fields: Vec<_> = problems(&bad).into_iter().map(|(_, field)| field).collect();
