@@ -1,14 +1,54 @@
 //! Server-side apply: the write pipeline's side. The merging is `schema`'s.
+//!
+//! Follows `apiserver/pkg/endpoints/handlers/patch.go` (`applyPatcher`).
 
 use axum::body::Body;
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::context::{Context, WriteOptions};
-use super::status::Status;
-use super::write::Part;
+use super::schema::managed_fields::{self, ApplyError};
+use super::status::{FieldError, GroupResource, Status};
+use super::write::{self, Part};
+use super::{meta, read};
 
 /// Answers an apply patch.
 pub fn apply(context: &mut Context<'_>, part: Part, options: &WriteOptions) -> Result<Response<Body>, Status> {
-    let _ = (context, part, options);
-    Err(Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json"))
+    if context.query.get("fieldManager").is_none() {
+        let error = FieldError::required("fieldManager", "is required for apply patch");
+        let kind = GroupResource { group: "meta.k8s.io", resource: "PatchOptions" };
+        return Err(Status::invalid(kind, "", vec![error]));
+    }
+    let applied = write::decode_body(context, options)?;
+    let name = meta::text(&applied, "name");
+    if !name.is_empty() && name != context.info.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            context.info.name
+        )));
+    }
+    let row = context.row;
+    let subresource = context.info.subresource.clone();
+    let outcome = write::update(context, part, options, "Apply", |_, old| {
+        if old.is_none() && part != Part::Main {
+            return Err(None);
+        }
+        let now = meta::now();
+        managed_fields::apply(row.gvk(), old, &applied, &options.field_manager, options.force, &subresource, &now)
+            .map_err(|error| Some(refusal(error)))
+    })?;
+    let code = if outcome.created { StatusCode::CREATED } else { StatusCode::OK };
+    read::object(context, code, &outcome.stored)
+}
+
+fn refusal(error: ApplyError) -> Status {
+    let message = error.to_string();
+    match error {
+        ApplyError::Conflicts(conflicts) => {
+            conflicts.into_iter().fold(Status::new(StatusCode::CONFLICT, "Conflict", message), |status, conflict| {
+                status.because("FieldManagerConflict", conflict.message, &conflict.field)
+            })
+        }
+        ApplyError::ManagedFieldsGiven => Status::bad_request(message),
+        ApplyError::Untyped { .. } => Status::internal(message),
+    }
 }

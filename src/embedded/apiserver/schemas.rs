@@ -97,6 +97,9 @@ fn parse(
 ) -> Result<(Value, Vec<String>), Status> {
     match media_type(content_type) {
         "" | "application/json" => schema::decode_json(body).map_err(|error| bad(&error)),
+        "application/vnd.kubernetes.protobuf" => {
+            schema::protobuf::decode(body).map(|object| (object, Vec::new())).map_err(|error| bad(&error))
+        }
         "application/yaml" | "application/apply-patch+yaml" => yaml(body, bad).map(|object| (object, Vec::new())),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
@@ -125,7 +128,7 @@ pub fn media_type(content_type: &str) -> &str {
 
 /// Fills in what Kubernetes fills in.
 pub fn default(row: &Row, object: &mut Value) {
-    let _ = (row, object);
+    schema::default(row.gvk(), object);
 }
 
 /// What is wrong with an object, alone or as the successor of another.
