@@ -1,5 +1,6 @@
 //! `envctl doctor`: what this machine can do, why, and what would improve it.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::Args;
@@ -10,7 +11,9 @@ use super::Context;
 use super::conversation::runtime;
 use super::exit::Exit;
 use super::output::Format;
+use crate::embedded::kubelet::process::{Options, ProcessRuntime, StartError};
 use crate::error::Error;
+use crate::session::launch;
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -56,7 +59,7 @@ struct Document {
 /// None of what it looks at: those are its findings.
 pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let checks = vec![
-        sandbox(),
+        sandbox()?,
         state_directory(context),
         files(),
         inotify(),
@@ -177,6 +180,38 @@ fn program(name: &'static str, arguments: &[&str], what_for: &str) -> Check {
     }
 }
 
-fn sandbox() -> Check {
-    Check { name: "sandbox", verdict: Verdict::Warning, found: "not looked at yet".to_owned(), cure: None }
+/// Tries it for real: a node process with its namespaces and network, ended at once.
+fn sandbox() -> Result<Check, Error> {
+    let name = "sandbox";
+    let options = Options { envctl: PathBuf::from(launch::THIS_PROGRAM), visible: Vec::new() };
+    let tried = runtime()?.block_on(async {
+        let node = ProcessRuntime::start(&options).await?;
+        node.stop().await;
+        Ok::<_, StartError>(())
+    });
+    let who = if nix::unistd::geteuid().is_root() { "as root" } else { "in a user namespace" };
+    Ok(match tried {
+        Ok(()) => {
+            let found = format!("pods run as processes in namespaces of their own, {who}");
+            Check { name, verdict: Verdict::Ok, found, cure: None }
+        }
+        Err(error) => {
+            let cure = sandbox_cure().to_owned();
+            Check { name, verdict: Verdict::Failed, found: format!("refused {who}: {error}"), cure: Some(cure) }
+        }
+    })
+}
+
+/// The switches that distributions and containers use against user namespaces.
+fn sandbox_cure() -> &'static str {
+    let is = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+        "sudo sysctl kernel.unprivileged_userns_clone=1"
+    } else if is("/proc/sys/user/max_user_namespaces", "0") {
+        "sudo sysctl user.max_user_namespaces=10000"
+    } else {
+        "in a container, allow namespaces: docker run --privileged, or --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    }
 }

@@ -39,7 +39,12 @@ impl Drop for Guard {
 }
 
 /// Runs `argv` in the container. Dropping the future kills the program.
-pub async fn run(runtime: &dyn Runtime, container_id: &str, argv: &[String], timeout: Duration) -> Result<(ExitStatus, String), CommandError> {
+pub async fn run(
+    runtime: &dyn Runtime,
+    container_id: &str,
+    argv: &[String],
+    timeout: Duration,
+) -> Result<(ExitStatus, String), CommandError> {
     let process = runtime.exec(container_id, ExecConfig { argv: argv.to_vec(), stdin: false, tty: false }).await?;
     let mut guard = Guard(Some(process.signals.clone()));
     match tokio::time::timeout(timeout, finish(process)).await {
@@ -97,7 +102,9 @@ async fn finish(process: Process) -> Result<(ExitStatus, Vec<u8>), std::io::Erro
         if streams.is_empty() {
             // Both ends closed: only the exit is left.
             let status = exit.wait_for(Option::is_some).await.ok().and_then(|status| *status);
-            return status.map(|status| (status, kept)).ok_or_else(|| std::io::Error::other("the runtime lost the process"));
+            return status
+                .map(|status| (status, kept))
+                .ok_or_else(|| std::io::Error::other("the runtime lost the process"));
         }
     }
 }

@@ -96,8 +96,8 @@ impl Kubelet {
         // Not `stop`'s child: while pods end, their services and names still work.
         let stop_rest = CancellationToken::new();
         let registered = node::register(&client, &node_name, network.node_ip(), allocatable).await;
-        let registered =
-            registered.map_err(|source| KubeletError::Register { node: node_name.clone(), source: Box::new(source) })?;
+        let registered = registered
+            .map_err(|source| KubeletError::Register { node: node_name.clone(), source: Box::new(source) })?;
         let (recorder, writing) = Recorder::new(client.clone(), node_name.clone(), stop_rest.clone());
         tasks.spawn(writing);
         recorder.node(&registered, events::Kind::Normal, "Starting", "Starting kubelet.");

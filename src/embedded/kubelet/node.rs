@@ -40,15 +40,14 @@ fn read(path: &str) -> String {
 
 fn status(name: &str, ip: Ipv4Addr, allocatable: Allocatable) -> Value {
     let now = Timestamp::now().to_string();
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now})
-    };
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now});
     let resources = json!({
         "cpu": allocatable.cpus.to_string(), "memory": format!("{}Ki", allocatable.memory / 1024),
         "pods": MAX_PODS.to_string(), "ephemeral-storage": "100Gi", "hugepages-2Mi": "0",
     });
     let os = read("/etc/os-release");
-    let pretty = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).map_or("Linux", |name| name.trim_matches('"'));
+    let pretty =
+        os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).map_or("Linux", |name| name.trim_matches('"'));
     json!({
         "addresses": [{"type": "InternalIP", "address": ip.to_string()}, {"type": "Hostname", "address": name}],
         "capacity": resources, "allocatable": resources,
@@ -79,7 +78,12 @@ fn architecture() -> &'static str {
 }
 
 /// Makes the Node, Ready, and its lease.
-pub async fn register(client: &kube::Client, name: &str, ip: Ipv4Addr, allocatable: Allocatable) -> Result<Node, kube::Error> {
+pub async fn register(
+    client: &kube::Client,
+    name: &str,
+    ip: Ipv4Addr,
+    allocatable: Allocatable,
+) -> Result<Node, kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
     let node: Node = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Node",

@@ -9,6 +9,7 @@
 mod connection;
 mod environment;
 mod owner;
+mod work;
 
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

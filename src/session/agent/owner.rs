@@ -16,11 +16,12 @@ use tracing::{info, warn};
 use super::AgentError;
 use super::connection::{Caller, CallerId, Connection, Message};
 use super::environment::Environment;
+use super::work::{Outcome, bring_up};
 use crate::cluster::Removal;
 use crate::plan::NodeId;
-use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, NodeState};
+use crate::provision::{Cause, Event, EventSink, Failure, NodeState};
 use crate::session::protocol::{NodeStatus, Reply, Request, Status, UpRequest};
-use crate::session::record::{Phase, Record, write_private};
+use crate::session::record::{Phase, Record};
 use crate::session::state::{SessionDirectory, StateDirectory};
 use crate::session::{launch, lookup};
 
@@ -28,12 +29,6 @@ use crate::session::{launch, lookup};
 const GRACE: Duration = Duration::from_secs(10);
 /// How long replies that are under way may take to be written before the process ends.
 const FLUSH: Duration = Duration::from_secs(1);
-
-/// What an `up` leaves behind: the environment (if there is one by now) and how it went.
-struct Outcome {
-    environment: Option<Environment>,
-    result: Result<Record, Box<Failure>>,
-}
 
 /// An `up` at work.
 struct Working {
@@ -129,7 +124,7 @@ impl Owner {
                         self.happened(event);
                         None
                     }
-                    Progress::Finished(outcome) => self.finish(outcome),
+                    Progress::Finished(outcome) => self.finish(*outcome),
                 },
                 Some(lost) = self.lost.join_next() => Some(End { why: Some(lost.unwrap_or_default()), grace: Duration::ZERO }),
                 _ = terminate.recv() => Some(End { why: Some("its agent was told to end (SIGTERM)".to_owned()), grace: GRACE }),
@@ -252,7 +247,11 @@ impl Owner {
         });
     }
 
-    fn happened(&mut self, event: Event) {
+    fn happened(&mut self, mut event: Event) {
+        if let Some(working) = &self.working {
+            // The provisioner's clock starts when the cluster is there; a caller counts from its `up`.
+            restamp(&mut event, milliseconds(working.began.elapsed()));
+        }
         match &event {
             Event::Node { node, state, detail, at } => {
                 info!(%node, ?state, detail, at, "node");
@@ -293,7 +292,7 @@ impl Owner {
             let provider = environment.provider();
             self.lost.spawn(async move { format!("its cluster was lost: {}", provider.lost().await) });
         }
-        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = milliseconds(began.elapsed());
         match outcome.result {
             Ok(record) => {
                 info!(took, "ready");
@@ -329,11 +328,7 @@ impl Owner {
     }
 
     fn status(&self) -> Status {
-        Status {
-            record: self.record.clone(),
-            nodes: self.nodes.clone(),
-            idle_end: u64::try_from(self.until_idle_end().as_millis()).unwrap_or(u64::MAX),
-        }
+        Status { record: self.record.clone(), nodes: self.nodes.clone(), idle_end: milliseconds(self.until_idle_end()) }
     }
 
     /// Tests say that they use the session by the time of the lock file.
@@ -424,66 +419,19 @@ async fn take_away(
     }
 }
 
-/// One `up`, from the cluster's start to the record on disk.
-async fn bring_up(
-    environment: Option<Environment>,
-    request: Box<UpRequest>,
-    record: Record,
-    directory: SessionDirectory,
-    events: EventSink,
-    cancel: CancellationToken,
-) -> Outcome {
-    let started = match environment {
-        Some(environment) => Ok(environment),
-        None => tokio::select! {
-            started = Environment::start(&request.plan, &record, &events) => started,
-            () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
-        },
-    };
-    let mut environment = match started {
-        Ok(environment) => environment,
-        Err(failure) => return Outcome { environment: None, result: Err(failure) },
-    };
-    let result = provision(&mut environment, &request, record, &directory, &events, &cancel).await;
-    Outcome { environment: Some(environment), result }
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn provision(
-    environment: &mut Environment,
-    request: &UpRequest,
-    mut record: Record,
-    directory: &SessionDirectory,
-    events: &EventSink,
-    cancel: &CancellationToken,
-) -> Result<Record, Box<Failure>> {
-    let on_disk = |error: crate::session::SessionError| {
-        let failure = Failure::new(None, Cause::ClusterUnavailable, error.to_string());
-        Box::new(match error.hint() {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        })
-    };
-    let text = environment
-        .access()
-        .kubeconfig_text()
-        .map_err(|error| Box::new(Failure::new(None, Cause::ClusterUnavailable, error.to_string())))?;
-    write_private(&directory.kubeconfig(), text.as_bytes()).map_err(on_disk)?;
-    record.api =
-        environment.access().kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref()?.server.clone());
-    record.write(&directory.record_path()).map_err(on_disk)?;
-    let timeout = Duration::from_millis(request.timeout);
-    let give_up = async {
-        tokio::select! {
-            () = tokio::time::sleep(timeout) => GiveUp::TimedOut(timeout),
-            () = cancel.cancelled() => GiveUp::Interrupted,
-        }
-    };
-    environment.up(&request.plan, request.environment.clone(), events, give_up).await?;
-    record.exports = environment.exports(&request.plan, &record)?;
-    record.addresses = environment.addresses();
-    record.phase = Phase::Ready;
-    record.write(&directory.record_path()).map_err(on_disk)?;
-    Ok(record)
+fn restamp(event: &mut Event, now: u64) {
+    match event {
+        Event::ClusterReady { at, .. }
+        | Event::BuildStarted { at, .. }
+        | Event::BuildFinished { at, .. }
+        | Event::Node { at, .. }
+        | Event::Warning { at, .. }
+        | Event::Ready { at, .. } => *at = now,
+    }
 }
 
 /// What comes next of the `up` at work; pending for ever while there is none.
@@ -494,19 +442,19 @@ async fn progress(working: &mut Option<Working>) -> Progress {
     tokio::select! {
         biased;
         Some(event) = working.events.recv() => Progress::Event(event),
-        outcome = &mut working.task => Progress::Finished(outcome.unwrap_or_else(|error| Outcome {
+        outcome = &mut working.task => Progress::Finished(Box::new(outcome.unwrap_or_else(|error| Outcome {
             environment: None,
             result: Err(Box::new(Failure::new(
                 None,
                 Cause::ClusterUnavailable,
                 format!("the agent failed: {error}; its log says more"),
             ))),
-        })),
+        }))),
     }
 }
 
 /// What an `up` at work gives.
 enum Progress {
     Event(Event),
-    Finished(Outcome),
+    Finished(Box<Outcome>),
 }

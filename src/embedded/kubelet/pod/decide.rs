@@ -59,7 +59,11 @@ pub fn decide(pod: &PodSpec, containers: &[Container], ending: bool, now: Instan
     let regular = || containers.iter().enumerate().filter(|(_, container)| container.kind == Kind::Regular);
     let running_sidecars = || {
         let stoppable = |container: &Container| matches!(container.run, Run::Running { stopping: false, .. });
-        containers.iter().enumerate().rev().filter(move |(_, container)| container.kind == Kind::Sidecar && stoppable(container))
+        containers
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(move |(_, container)| container.kind == Kind::Sidecar && stoppable(container))
     };
     if ending {
         // Sidecars go last.
@@ -70,12 +74,16 @@ pub fn decide(pod: &PodSpec, containers: &[Container], ending: bool, now: Instan
         return decision;
     }
     let exit_code = |container: &Container| container.ended.as_ref().map_or(0, |ended| ended.exit_code);
-    let restarts =
-        |index: usize, container: &Container| spec_of(pod, index).is_some_and(|spec| should_restart(pod, spec, exit_code(container)));
+    let restarts = |index: usize, container: &Container| {
+        spec_of(pod, index).is_some_and(|spec| should_restart(pod, spec, exit_code(container)))
+    };
     let initialized = regular().any(|(_, container)| container.runs > 0 || container.run != Run::Idle);
-    let done = |(index, container): (usize, &Container)| matches!(container.run, Run::Ended { .. }) && !restarts(index, container);
+    let done = |(index, container): (usize, &Container)| {
+        matches!(container.run, Run::Ended { .. }) && !restarts(index, container)
+    };
     if !initialized {
-        for (index, container) in containers.iter().enumerate().filter(|(_, container)| container.kind != Kind::Regular) {
+        for (index, container) in containers.iter().enumerate().filter(|(_, container)| container.kind != Kind::Regular)
+        {
             match (container.kind, &container.run) {
                 (Kind::Sidecar, Run::Running { hooked: true, .. }) if container.started => {}
                 (Kind::Init, Run::Ended { .. }) if exit_code(container) == 0 => {}
@@ -132,8 +140,10 @@ mod tests {
                 _ => regular.push(json!({"name": name})),
             }
         }
-        let spec: PodSpec =
-            serde_json::from_value(json!({"restartPolicy": policy, "initContainers": Value::from(init), "containers": regular})).unwrap();
+        let spec: PodSpec = serde_json::from_value(
+            json!({"restartPolicy": policy, "initContainers": Value::from(init), "containers": regular}),
+        )
+        .unwrap();
         let mut containers = Container::all(&spec);
         for (container, (_, state)) in containers.iter_mut().zip(words) {
             let running = |hooked| Run::Running { since: Time(Timestamp::UNIX_EPOCH), hooked, stopping: false };
@@ -149,7 +159,8 @@ mod tests {
                     container.backoff.next(now, now);
                     container.end(ContainerStateTerminated { exit_code: 1, ..Default::default() }, now);
                 }
-                code => container.end(ContainerStateTerminated { exit_code: code.parse().unwrap(), ..Default::default() }, now),
+                code => container
+                    .end(ContainerStateTerminated { exit_code: code.parse().unwrap(), ..Default::default() }, now),
             }
             container.runs = u32::from(*state != "idle");
         }

@@ -55,6 +55,7 @@ pub struct Context {
 /// How events name a container (`pkg/kubelet/container/ref.go`).
 pub fn field_path(pod: &Pod, container: &str) -> String {
     let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
-    let list = if init.into_iter().flatten().any(|spec| spec.name == container) { "initContainers" } else { "containers" };
+    let list =
+        if init.into_iter().flatten().any(|spec| spec.name == container) { "initContainers" } else { "containers" };
     format!("spec.{list}{{{container}}}")
 }

@@ -115,7 +115,13 @@ impl Start {
         StartOutcome::NotMade(Waiting { reason, message })
     }
 
-    fn live(&self, id: String, process: Process, log: Option<Writer>, tty: bool) -> std::io::Result<(Live, Supervision)> {
+    fn live(
+        &self,
+        id: String,
+        process: Process,
+        log: Option<Writer>,
+        tty: bool,
+    ) -> std::io::Result<(Live, Supervision)> {
         let stdout = Arc::new(Stream::new(process.stdout)?);
         let stderr = process.stderr.map(Stream::new).transpose()?.map(Arc::new);
         let stdin = process.stdin.map(Stream::new).transpose()?.map(Arc::new);
@@ -143,17 +149,26 @@ impl Start {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let name = self.spec.image.clone().unwrap_or_default();
         if argv.is_empty() {
-            return Err(Waiting { reason: "CreateContainerError", message: format!("no command specified, and image {name:?} has no entrypoint") });
+            return Err(Waiting {
+                reason: "CreateContainerError",
+                message: format!("no command specified, and image {name:?} has no entrypoint"),
+            });
         }
         let user = run_as(&pod_spec, &self.spec, &image).map_err(config_error)?;
         let mut mounts = Vec::new();
         for mount in self.spec.volume_mounts.iter().flatten() {
             let Some(volume) = self.volumes.get(&mount.name) else {
-                return Err(config_error(format!("cannot find volume {:?} to mount into container {:?}", mount.name, self.spec.name)));
+                return Err(config_error(format!(
+                    "cannot find volume {:?} to mount into container {:?}",
+                    mount.name, self.spec.name
+                )));
             };
-            let values = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+            let values =
+                |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
             let sub = match (&mount.sub_path, &mount.sub_path_expr) {
-                (_, Some(expression)) if !expression.is_empty() => Some(super::super::expansion::expand(expression, values)),
+                (_, Some(expression)) if !expression.is_empty() => {
+                    Some(super::super::expansion::expand(expression, values))
+                }
                 (Some(path), _) if !path.is_empty() => Some(path.clone()),
                 _ => None,
             };
@@ -165,19 +180,25 @@ impl Start {
             mounts.push(Mount { source, target, read_only: mount.read_only.unwrap_or(false) });
         }
         let termination = termination_file(&self.directory, &self.spec.name, &id);
-        make_termination_file(&termination).map_err(|error| config_error(format!("{}: {error}", termination.display())))?;
+        make_termination_file(&termination)
+            .map_err(|error| config_error(format!("{}: {error}", termination.display())))?;
         let target = self.spec.termination_message_path.clone().filter(|path| !path.is_empty());
         mounts.push(Mount {
             source: termination,
             target: PathBuf::from(target.unwrap_or_else(|| TERMINATION_LOG.to_owned())),
             read_only: false,
         });
-        let log_path = logs::run_file(&logs::pod_directory(&self.context.state_dir, &self.pod), &self.spec.name, self.run);
+        let log_path =
+            logs::run_file(&logs::pod_directory(&self.context.state_dir, &self.pod), &self.spec.name, self.run);
         let log = match Writer::create(log_path.clone(), self.run) {
             Ok(log) => Some(log),
             Err(error) => {
                 // A full disk must not keep the pod from running; its log is lost, and that is said.
-                self.event(Kind::Warning, "FailedLog", format!("the container's log cannot be kept: {}: {error}", log_path.display()));
+                self.event(
+                    Kind::Warning,
+                    "FailedLog",
+                    format!("the container's log cannot be kept: {}: {error}", log_path.display()),
+                );
                 None
             }
         };
@@ -212,7 +233,8 @@ impl Start {
         let mut backoff = Backoff::default();
         loop {
             if let Some(image) = images.borrow_and_update().get(&name) {
-                let message = format!("Container image {name:?} already present on machine and can be accessed by the pod");
+                let message =
+                    format!("Container image {name:?} already present on machine and can be accessed by the pod");
                 self.event(Kind::Normal, "Pulled", message);
                 return image.clone();
             }
@@ -294,21 +316,25 @@ impl Start {
                     sources.secrets.insert(name.clone(), object);
                 }
             }
-            let error = match env::container_environment(&self.pod, &self.spec, &sources, &service_variables, &self.facts) {
-                Ok(variables) => return Ok(env::process_environment(image, &hostname, variables)),
-                Err(error @ (EnvError::Downward(_) | EnvError::FileKeyRef(_))) => {
-                    return Err(Waiting { reason: "CreateContainerConfigError", message: error.to_string() });
-                }
-                Err(error) => error,
-            };
+            let error =
+                match env::container_environment(&self.pod, &self.spec, &sources, &service_variables, &self.facts) {
+                    Ok(variables) => return Ok(env::process_environment(image, &hostname, variables)),
+                    Err(error @ (EnvError::Downward(_) | EnvError::FileKeyRef(_))) => {
+                        return Err(Waiting { reason: "CreateContainerConfigError", message: error.to_string() });
+                    }
+                    Err(error) => error,
+                };
             if reported.as_ref() != Some(&error) {
                 self.event(Kind::Warning, "Failed", format!("Error: {error}"));
                 self.stuck("CreateContainerConfigError", error.to_string()).await;
                 reported = Some(error);
             }
             let mut changes: Vec<futures::future::BoxFuture<'_, bool>> = Vec::new();
-            changes.extend(maps.iter_mut().map(|(_, watched)| Box::pin(async { watched.changed().await.is_ok() }) as _));
-            changes.extend(secrets.iter_mut().map(|(_, watched)| Box::pin(async { watched.changed().await.is_ok() }) as _));
+            changes
+                .extend(maps.iter_mut().map(|(_, watched)| Box::pin(async { watched.changed().await.is_ok() }) as _));
+            changes.extend(
+                secrets.iter_mut().map(|(_, watched)| Box::pin(async { watched.changed().await.is_ok() }) as _),
+            );
             if !futures::future::select_all(changes).await.0 {
                 std::future::pending::<()>().await;
             }
@@ -344,7 +370,12 @@ impl Supervision {
     }
 
     /// Looks after it in `jobs`; the actor hears of its end.
-    pub fn spawn(self, jobs: &mut JoinSet<()>, tell: mpsc::Sender<Message>, last_words: impl FnOnce(&End) -> Option<String> + Send + 'static) {
+    pub fn spawn(
+        self,
+        jobs: &mut JoinSet<()>,
+        tell: mpsc::Sender<Message>,
+        last_words: impl FnOnce(&End) -> Option<String> + Send + 'static,
+    ) {
         jobs.spawn(async move {
             let end = supervise(self.streams, self.log, self.attached).await;
             let words = last_words(&end);
@@ -382,7 +413,12 @@ fn run_as(pod: &PodSpec, spec: &Container, image: &Image) -> Result<RunAs, Strin
         });
     }
     let mut groups: Vec<u32> = Vec::new();
-    for group in of_pod.and_then(|of_pod| of_pod.supplemental_groups.as_ref()).into_iter().flatten().chain(of_pod.and_then(|of_pod| of_pod.fs_group.as_ref())) {
+    for group in of_pod
+        .and_then(|of_pod| of_pod.supplemental_groups.as_ref())
+        .into_iter()
+        .flatten()
+        .chain(of_pod.and_then(|of_pod| of_pod.fs_group.as_ref()))
+    {
         groups.extend(u32::try_from(*group).ok());
     }
     Ok(RunAs { user, gid: gid.and_then(|gid| u32::try_from(gid).ok()).or(image_gid), supplemental_groups: groups })

@@ -203,7 +203,8 @@ mod tests {
         let pod = pod("Always");
         let spec = &pod.containers[0];
         let mut container = Container::all(&pod).remove(0);
-        let reason = |status: &ContainerStatus| status.state.clone().unwrap().waiting.and_then(|waiting| waiting.reason);
+        let reason =
+            |status: &ContainerStatus| status.state.clone().unwrap().waiting.and_then(|waiting| waiting.reason);
         assert_eq!(reason(&container.status(&pod, spec, false)).as_deref(), Some("ContainerCreating"));
         assert_eq!(reason(&container.status(&pod, spec, true)).as_deref(), Some("PodInitializing"));
 
@@ -213,7 +214,8 @@ mod tests {
         container.waiting = None;
         container.runs = 1;
         container.id = Some("x".to_owned());
-        container.run = Run::Running { since: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH), hooked: true, stopping: false };
+        container.run =
+            Run::Running { since: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH), hooked: true, stopping: false };
         (container.ready, container.started) = (true, true);
         let status = container.status(&pod, spec, false);
         assert!(status.ready && status.started == Some(true) && status.state.unwrap().running.is_some());

@@ -17,9 +17,13 @@ const HOOK: Duration = Duration::from_secs(24 * 3600);
 /// Runs a hook. The error is for the log and the status, not for events (secrets may leak).
 pub async fn hook(site: &Site, container: &Container, handler: &LifecycleHandler) -> Result<(), String> {
     if let Some(action) = &handler.exec {
-        check::exec(site, action, HOOK)
-            .await
-            .map_err(|output| format!("Exec lifecycle hook ({:?}) for Container {:?} failed, message: {output:?}", action.command.as_deref().unwrap_or_default(), container.name))
+        check::exec(site, action, HOOK).await.map_err(|output| {
+            format!(
+                "Exec lifecycle hook ({:?}) for Container {:?} failed, message: {output:?}",
+                action.command.as_deref().unwrap_or_default(),
+                container.name
+            )
+        })
     } else if let Some(action) = &handler.http_get {
         check::http_get(site, container, action, "kube-lifecycle/1.36", HOOK).await
     } else if let Some(sleep) = &handler.sleep {

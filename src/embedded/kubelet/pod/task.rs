@@ -219,7 +219,12 @@ impl Actor {
         }
         let ignored = words::not_enforced(self.spec());
         if !ignored.is_empty() {
-            self.event(None, EventKind::Warning, "NotEnforced", format!("this node accepts but doesn't enforce: {}", ignored.join(", ")));
+            self.event(
+                None,
+                EventKind::Warning,
+                "NotEnforced",
+                format!("this node accepts but doesn't enforce: {}", ignored.join(", ")),
+            );
         }
         self.make_sandbox();
         let keeper = Keeper {
@@ -259,7 +264,12 @@ impl Actor {
             hostname: resolv::hostname(&self.pod),
             host_network: spec.host_network.unwrap_or(false),
             resolv_conf: resolv::resolv_conf(&self.pod, &self.context.cluster_domain, self.context.dns_ip),
-            extra_hosts: spec.host_aliases.iter().flatten().map(|alias| (alias.ip.clone(), alias.hostnames.clone().unwrap_or_default())).collect(),
+            extra_hosts: spec
+                .host_aliases
+                .iter()
+                .flatten()
+                .map(|alias| (alias.ip.clone(), alias.hostnames.clone().unwrap_or_default()))
+                .collect(),
             sysctls: spec
                 .security_context
                 .as_ref()
@@ -342,13 +352,24 @@ impl Actor {
         };
         let name = container.name.clone();
         if self.ending != Some(Why::Stop) {
-            self.event(Some(&name), EventKind::Normal, "Killing", message.unwrap_or_else(|| format!("Stopping container {name}")));
+            self.event(
+                Some(&name),
+                EventKind::Normal,
+                "Killing",
+                message.unwrap_or_else(|| format!("Stopping container {name}")),
+            );
         }
         let (recorder, pod) = (self.context.recorder.clone(), Arc::clone(&self.pod));
         self.jobs.spawn(async move {
             if let Err(error) = stop.stop().await {
                 tracing::debug!(error, container = name, "a preStop hook failed");
-                recorder.pod(&pod, Some(field_path(&pod, &name)), EventKind::Warning, "FailedPreStopHook", "PreStopHook failed");
+                recorder.pod(
+                    &pod,
+                    Some(field_path(&pod, &name)),
+                    EventKind::Warning,
+                    "FailedPreStopHook",
+                    "PreStopHook failed",
+                );
             }
         });
     }
@@ -361,7 +382,8 @@ impl Actor {
         let log = logs::run_file(&logs::pod_directory(&self.context.state_dir, &self.pod), &spec.name, run);
         let fall_back = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
         let tell = self.tell.clone();
-        supervision.spawn(&mut self.jobs, tell, move |end| words::last_words(&file, &log, fall_back, end.status.code() != 0));
+        supervision
+            .spawn(&mut self.jobs, tell, move |end| words::last_words(&file, &log, fall_back, end.status.code() != 0));
     }
 
     fn hear(&mut self, message: Message) {
@@ -372,7 +394,12 @@ impl Actor {
                 self.pod_ip = Some(sandbox.ip);
             }
             Message::Sandbox(Err(error)) => {
-                self.event(None, EventKind::Warning, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
+                self.event(
+                    None,
+                    EventKind::Warning,
+                    "FailedCreatePodSandBox",
+                    format!("Failed to create pod sandbox: {error}"),
+                );
                 self.sandbox = Sandbox::Absent;
                 let delay = self.sandbox_retry.map_or(Duration::from_secs(1), |(_, delay)| (delay * 2).min(TRY_AGAIN));
                 self.sandbox_retry = Some((Instant::now() + delay, delay));
@@ -391,7 +418,8 @@ impl Actor {
                 self.writing = false;
                 match result {
                     Ok(()) => self.write_delay = FIRST_RETRY,
-                    Err(error) if matches!(&*error, kube::Error::Api(status) if status.code == 404 || status.code == 409) => {
+                    Err(error) if matches!(&*error, kube::Error::Api(status) if status.code == 404 || status.code == 409) =>
+                    {
                         // It is gone or another of the same name: the watch says so.
                         tracing::debug!(%error, pod = self.name(), "a status had no pod to go to");
                     }
@@ -402,7 +430,9 @@ impl Actor {
                     }
                 }
             }
-            Message::SandboxRemoved(Ok(()) | Err(RuntimeError::NodeGone | RuntimeError::NotFound(_))) => self.sandbox = Sandbox::Gone,
+            Message::SandboxRemoved(Ok(()) | Err(RuntimeError::NodeGone | RuntimeError::NotFound(_))) => {
+                self.sandbox = Sandbox::Gone
+            }
             Message::SandboxRemoved(Err(error)) => {
                 self.event(None, EventKind::Warning, "FailedKillPod", format!("error killing pod: {error}"));
                 self.sandbox = Sandbox::Up;
@@ -441,10 +471,15 @@ impl Actor {
                 container.started = false;
                 container.ready = false;
                 container.run = Run::Running { since: Time(Timestamp::now()), hooked: false, stopping: false };
-                self.running[index] = Some(Running { live, probes: CancellationToken::new(), deadline: None, after: None });
+                self.running[index] =
+                    Some(Running { live, probes: CancellationToken::new(), deadline: None, after: None });
                 self.look_after(supervision);
                 if self.ending.is_some() {
-                    let grace = if self.ending == Some(Why::Stop) { STOP_GRACE } else { self.grace(self.pod.metadata.deletion_grace_period_seconds) };
+                    let grace = if self.ending == Some(Why::Stop) {
+                        STOP_GRACE
+                    } else {
+                        self.grace(self.pod.metadata.deletion_grace_period_seconds)
+                    };
                     self.stop_container(index, grace, None, None);
                     return;
                 }
@@ -519,7 +554,8 @@ impl Actor {
         if kind.of(&spec).is_none() {
             return;
         }
-        let (site, tell, id, stop) = (self.site(index), self.tell.clone(), running.live.id.clone(), running.probes.clone());
+        let (site, tell, id, stop) =
+            (self.site(index), self.tell.clone(), running.live.id.clone(), running.probes.clone());
         self.jobs.spawn(async move {
             let report = |report| {
                 let (tell, id) = (tell.clone(), id.clone());
@@ -541,7 +577,12 @@ impl Actor {
             // As upstream: quiet while it is being ended.
             Report::Failed(_) if stopping => {}
             Report::Failed(words) => {
-                self.event(Some(&name), EventKind::Warning, "Unhealthy", format!("{} probe failed: {words}", kind.word()));
+                self.event(
+                    Some(&name),
+                    EventKind::Warning,
+                    "Unhealthy",
+                    format!("{} probe failed: {words}", kind.word()),
+                );
             }
             Report::Settled(ready) if kind == ProbeKind::Readiness => container.ready = ready,
             Report::Settled(true) if kind == ProbeKind::Startup => {
@@ -555,7 +596,8 @@ impl Actor {
             Report::Settled(false) => {
                 let own = kind.of(&spec).and_then(|probe| probe.termination_grace_period_seconds);
                 let grace = self.grace(own);
-                let message = format!("Container {name} failed {} probe, will be restarted", kind.word().to_lowercase());
+                let message =
+                    format!("Container {name} failed {} probe, will be restarted", kind.word().to_lowercase());
                 self.stop_container(index, grace, Some(message), None);
             }
         }
@@ -585,12 +627,19 @@ impl Actor {
             container.waiting = running.after;
         }
         if let Some(error) = &end.log_error {
-            self.event(Some(&name), EventKind::Warning, "FailedLog", format!("the container's log is incomplete: {error}"));
+            self.event(
+                Some(&name),
+                EventKind::Warning,
+                "FailedLog",
+                format!("the container's log is incomplete: {error}"),
+            );
         }
     }
 
     fn find(&self, name: &str) -> Found {
-        let Some(index) = self.containers.iter().position(|container| container.name == name) else { return Found::NoSuchContainer };
+        let Some(index) = self.containers.iter().position(|container| container.name == name) else {
+            return Found::NoSuchContainer;
+        };
         match &self.running[index] {
             Some(Running { live, .. }) => Found::Running(Handle {
                 id: live.id.clone(),
@@ -618,14 +667,20 @@ impl Actor {
                 progress: self.running[index].as_ref().and_then(|running| running.live.log.clone()),
             }),
             (false, None) => {
-                let status = container.status(self.spec(), &self.container_spec(index), self.spec().init_containers.is_some());
-                let reason = status.state.and_then(|state| state.waiting).and_then(|waiting| waiting.reason).unwrap_or_default();
+                let status =
+                    container.status(self.spec(), &self.container_spec(index), self.spec().init_containers.is_some());
+                let reason =
+                    status.state.and_then(|state| state.waiting).and_then(|waiting| waiting.reason).unwrap_or_default();
                 Err(LogRefusal::Waiting { container: container_name, pod, reason })
             }
             (true, Some(run)) if container.is_running() && run > 0 => {
                 Ok(logs::reader::Target { path: logs::run_file(&directory, name, run - 1), progress: None })
             }
-            (true, Some(run)) if !container.is_running() && matches!(container.run, Run::Ended { .. } | Run::Starting) && container.ended.is_some() => {
+            (true, Some(run))
+                if !container.is_running()
+                    && matches!(container.run, Run::Ended { .. } | Run::Starting)
+                    && container.ended.is_some() =>
+            {
                 Ok(logs::reader::Target { path: logs::run_file(&directory, name, run), progress: None })
             }
             _ => Err(LogRefusal::NoPrevious { container: container_name, pod }),
@@ -637,8 +692,16 @@ impl Actor {
         let now = Instant::now();
         let mut wake: Option<Instant> = None;
         let mut wake_at = |at: Instant| wake = Some(wake.map_or(at, |known| known.min(at)));
-        if self.ending.is_none() && !self.terminal && let Some(seconds) = self.spec().active_deadline_seconds {
-            let left = Duration::try_from(self.start_time.saturating_add(seconds.seconds()).unwrap_or(Timestamp::MAX).duration_since(Timestamp::now()));
+        if self.ending.is_none()
+            && !self.terminal
+            && let Some(seconds) = self.spec().active_deadline_seconds
+        {
+            let left = Duration::try_from(
+                self.start_time
+                    .saturating_add(seconds.seconds())
+                    .unwrap_or(Timestamp::MAX)
+                    .duration_since(Timestamp::now()),
+            );
             match left {
                 Ok(left) if !left.is_zero() => wake_at(now + left),
                 _ => {
@@ -689,7 +752,8 @@ impl Actor {
                 wake_at(at);
             }
         }
-        if self.terminal && matches!(self.sandbox, Sandbox::Gone) && self.ending == Some(Why::Deleted) && !self.deleting {
+        if self.terminal && matches!(self.sandbox, Sandbox::Gone) && self.ending == Some(Why::Deleted) && !self.deleting
+        {
             self.publish();
             if !self.dirty && !self.writing && self.write_retry.is_none() {
                 self.delete();
@@ -699,7 +763,8 @@ impl Actor {
     }
 
     fn back_off(&mut self, index: usize, delay: Duration) {
-        let id = format!("{}_{}({})", self.name(), self.pod.metadata.namespace.as_deref().unwrap_or_default(), self.uid());
+        let id =
+            format!("{}_{}({})", self.name(), self.pod.metadata.namespace.as_deref().unwrap_or_default(), self.uid());
         let container = &mut self.containers[index];
         if container.waiting.as_ref().is_some_and(|waiting| waiting.reason == "CrashLoopBackOff") {
             return;
@@ -707,7 +772,12 @@ impl Actor {
         let name = container.name.clone();
         let message = format!("back-off {} restarting failed container={name} pod={id}", go_seconds(delay));
         container.waiting = Some(Waiting { reason: "CrashLoopBackOff", message });
-        self.event(Some(&name), EventKind::Warning, "BackOff", format!("Back-off restarting failed container {name} in pod {id}"));
+        self.event(
+            Some(&name),
+            EventKind::Warning,
+            "BackOff",
+            format!("Back-off restarting failed container {name} in pod {id}"),
+        );
     }
 
     fn start(&mut self, index: usize, now: Instant) {
@@ -740,7 +810,8 @@ impl Actor {
 
     fn remove_sandbox(&mut self) {
         self.sandbox = Sandbox::Removing;
-        let (context, tell, uid, directory) = (Arc::clone(&self.context), self.tell.clone(), self.uid(), self.directory.clone());
+        let (context, tell, uid, directory) =
+            (Arc::clone(&self.context), self.tell.clone(), self.uid(), self.directory.clone());
         let keep_files = self.ending == Some(Why::Stop);
         let log = logs::pod_directory(&self.context.state_dir, &self.pod);
         let keep_log = self.ending.is_none() || self.ending == Some(Why::Deadline);
@@ -777,7 +848,10 @@ impl Actor {
             host_ip: self.context.network.node_ip().to_string(),
             start_time: Time(self.start_time),
             terminal: self.terminal,
-            has_initialized: self.containers.iter().any(|container| container.kind == Kind::Regular && container.runs > 0),
+            has_initialized: self
+                .containers
+                .iter()
+                .any(|container| container.kind == Kind::Regular && container.runs > 0),
             failed: (self.ending == Some(Why::Deadline)).then_some(("DeadlineExceeded", DEADLINE)),
         }
     }
@@ -787,7 +861,8 @@ impl Actor {
         if matches!(self.ending, Some(Why::Gone | Why::Stop)) || self.deleting {
             return;
         }
-        let started = !matches!(self.sandbox, Sandbox::Gone) || self.status.container_statuses.is_some() || self.ending.is_some();
+        let started =
+            !matches!(self.sandbox, Sandbox::Gone) || self.status.container_statuses.is_some() || self.ending.is_some();
         if !started {
             return;
         }
@@ -819,7 +894,8 @@ impl Actor {
             }
         }
         let patch = json!({"metadata": {"uid": self.uid()}, "status": status});
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
+        let api: Api<Pod> =
+            Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
         let (name, tell) = (self.name().to_owned(), self.tell.clone());
         self.jobs.spawn(async move {
             let result = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
@@ -829,7 +905,8 @@ impl Actor {
 
     fn delete(&mut self) {
         self.deleting = true;
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
+        let api: Api<Pod> =
+            Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
             preconditions: Some(Preconditions { uid: Some(self.uid()), resource_version: None }),

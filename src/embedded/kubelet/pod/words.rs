@@ -44,11 +44,18 @@ pub fn last_words(file: &Path, log: &Path, fall_back: bool, failed: bool) -> Opt
 pub fn not_enforced(spec: &PodSpec) -> Vec<&'static str> {
     let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
     let limits = containers().any(|container| {
-        container.resources.as_ref().is_some_and(|resources| resources.limits.as_ref().is_some_and(|limits| !limits.is_empty()))
+        container
+            .resources
+            .as_ref()
+            .is_some_and(|resources| resources.limits.as_ref().is_some_and(|limits| !limits.is_empty()))
     });
-    let host_ports = containers().flat_map(|container| container.ports.iter().flatten()).any(|port| port.host_port.is_some_and(|port| port > 0));
+    let host_ports = containers()
+        .flat_map(|container| container.ports.iter().flatten())
+        .any(|port| port.host_port.is_some_and(|port| port > 0));
     let memory = spec.volumes.iter().flatten().filter_map(|volume| volume.empty_dir.as_ref());
-    let memory = memory.clone().any(|volume| volume.medium.as_deref().is_some_and(|medium| !medium.is_empty()) || volume.size_limit.is_some());
+    let memory = memory
+        .clone()
+        .any(|volume| volume.medium.as_deref().is_some_and(|medium| !medium.is_empty()) || volume.size_limit.is_some());
     [
         (limits, "resources.limits"),
         (host_ports, "ports.hostPort"),
@@ -58,7 +65,10 @@ pub fn not_enforced(spec: &PodSpec) -> Vec<&'static str> {
         (spec.share_process_namespace == Some(true), "shareProcessNamespace"),
         (spec.runtime_class_name.is_some(), "runtimeClassName"),
         (spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()), "ephemeralContainers"),
-        (containers().any(|container| container.volume_devices.as_ref().is_some_and(|list| !list.is_empty())), "volumeDevices"),
+        (
+            containers().any(|container| container.volume_devices.as_ref().is_some_and(|list| !list.is_empty())),
+            "volumeDevices",
+        ),
     ]
     .into_iter()
     .filter_map(|(asked, name)| asked.then_some(name))
@@ -74,7 +84,11 @@ mod tests {
     fn words_from_the_file_or_the_log() {
         let directory = tempfile::tempdir().unwrap();
         let (file, log) = (directory.path().join("t"), directory.path().join("l"));
-        std::fs::write(&log, "2026-01-01T00:00:00.000000000Z stderr F boom\n2026-01-01T00:00:00.000000000Z stderr P tail\n").unwrap();
+        std::fs::write(
+            &log,
+            "2026-01-01T00:00:00.000000000Z stderr F boom\n2026-01-01T00:00:00.000000000Z stderr P tail\n",
+        )
+        .unwrap();
         assert_eq!(last_words(&file, &log, false, true), None);
         assert_eq!(last_words(&file, &log, true, false), None);
         assert_eq!(last_words(&file, &log, true, true).as_deref(), Some("boom\ntail"));
@@ -86,7 +100,10 @@ mod tests {
 
     #[test]
     fn says_what_it_ignores() {
-        let spec = serde_json::from_value(json!({"containers": [{"name": "c", "resources": {"limits": {"memory": "1Gi"}}}], "hostPID": true})).unwrap();
+        let spec = serde_json::from_value(
+            json!({"containers": [{"name": "c", "resources": {"limits": {"memory": "1Gi"}}}], "hostPID": true}),
+        )
+        .unwrap();
         assert_eq!(not_enforced(&spec), ["resources.limits", "hostPID"]);
     }
 }

@@ -58,7 +58,12 @@ pub async fn exec(site: &Site, action: &ExecAction, timeout: Duration) -> Result
 }
 
 /// A connection.
-pub async fn tcp(site: &Site, container: &Container, action: &TCPSocketAction, timeout: Duration) -> Result<(), String> {
+pub async fn tcp(
+    site: &Site,
+    container: &Container,
+    action: &TCPSocketAction,
+    timeout: Duration,
+) -> Result<(), String> {
     let port = resolve_port(&action.port, container)?;
     let address = SocketAddrV4::new(host(action.host.as_deref(), site), port);
     match tokio::time::timeout(timeout, site.network.connect(address)).await {
@@ -69,7 +74,13 @@ pub async fn tcp(site: &Site, container: &Container, action: &TCPSocketAction, t
 }
 
 /// A request; 200 to 399 is success.
-pub async fn http_get(site: &Site, container: &Container, action: &HTTPGetAction, agent: &str, timeout: Duration) -> Result<(), String> {
+pub async fn http_get(
+    site: &Site,
+    container: &Container,
+    action: &HTTPGetAction,
+    agent: &str,
+    timeout: Duration,
+) -> Result<(), String> {
     let port = resolve_port(&action.port, container)?;
     let address = SocketAddrV4::new(host(action.host.as_deref(), site), port);
     let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
@@ -104,7 +115,8 @@ pub async fn http_get(site: &Site, container: &Container, action: &HTTPGetAction
         .body(Empty::<Bytes>::new())
         .map_err(|error| format!("Get \"{url}\": {error}"))?;
     let exchange = async {
-        let stream = site.network.connect(address).await.map_err(|error| format!("dial tcp {address}: {}", go_words(&error)))?;
+        let stream =
+            site.network.connect(address).await.map_err(|error| format!("dial tcp {address}: {}", go_words(&error)))?;
         if scheme == "https" {
             let stream = tls::connect_unverified(address, stream).await.map_err(|error| error.to_string())?;
             send(stream, request).await
@@ -116,7 +128,9 @@ pub async fn http_get(site: &Site, container: &Container, action: &HTTPGetAction
         Ok(Ok(status)) if (200..400).contains(&status) => Ok(()),
         Ok(Ok(status)) => Err(format!("HTTP probe failed with statuscode: {status}")),
         Ok(Err(words)) => Err(format!("Get \"{url}\": {words}")),
-        Err(_) => Err(format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)")),
+        Err(_) => {
+            Err(format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"))
+        }
     }
 }
 

@@ -37,7 +37,11 @@ fn affinity(table: &Table, key: &Key) -> Option<Duration> {
     if spec.session_affinity.as_deref() != Some("ClientIP") {
         return None;
     }
-    let seconds = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()).and_then(|client| client.timeout_seconds);
+    let seconds = spec
+        .session_affinity_config
+        .as_ref()
+        .and_then(|config| config.client_ip.as_ref())
+        .and_then(|client| client.timeout_seconds);
     Some(Duration::from_secs(seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(10_800)))
 }
 
@@ -142,13 +146,26 @@ mod tests {
             "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}, {"name": "u", "port": 53, "protocol": "UDP"}]}});
         let endpoint = |ready| Endpoint { ip: Ipv4Addr::new(10, 244, 0, 2), ready, hostname: None };
         let slices = [
-            ("s-1".to_owned(), Slice { ports: vec![("a".into(), 8080, "TCP".into()), ("u".into(), 53, "UDP".into())], endpoints: vec![endpoint(true)] }),
-            ("s-2".to_owned(), Slice { ports: vec![("b".into(), 8081, "TCP".into())], endpoints: vec![endpoint(false)] }),
+            (
+                "s-1".to_owned(),
+                Slice {
+                    ports: vec![("a".into(), 8080, "TCP".into()), ("u".into(), 53, "UDP".into())],
+                    endpoints: vec![endpoint(true)],
+                },
+            ),
+            (
+                "s-2".to_owned(),
+                Slice { ports: vec![("b".into(), 8081, "TCP".into())], endpoints: vec![endpoint(false)] },
+            ),
         ];
-        let entry = Entry { service: Some(Arc::new(serde_json::from_value(service).unwrap())), slices: slices.into_iter().collect() };
+        let entry = Entry {
+            service: Some(Arc::new(serde_json::from_value(service).unwrap())),
+            slices: slices.into_iter().collect(),
+        };
         let key = ("ns".to_owned(), "s".to_owned());
         table.entries.insert(key.clone(), Arc::new(entry));
-        let mut got: Vec<(String, bool)> = wanted(&table).into_iter().map(|front| (front.address.to_string(), front.udp)).collect();
+        let mut got: Vec<(String, bool)> =
+            wanted(&table).into_iter().map(|front| (front.address.to_string(), front.udp)).collect();
         got.sort();
         assert_eq!(got, [("10.96.0.9:53".to_owned(), true), ("10.96.0.9:80".to_owned(), false)]);
         assert_eq!(affinity(&table, &key), Some(Duration::from_secs(10_800)));

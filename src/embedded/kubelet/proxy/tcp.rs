@@ -53,8 +53,16 @@ pub(super) async fn serve(
     Ok(())
 }
 
-async fn connection(mut client: TcpStream, peer: IpAddr, front: Front, table: Arc<Table>, dialer: ServiceDialer, clients: Clients) {
-    let mut endpoints = table.entries.get(&front.key).map(|entry| entry.ready(&front.port_name, "TCP")).unwrap_or_default();
+async fn connection(
+    mut client: TcpStream,
+    peer: IpAddr,
+    front: Front,
+    table: Arc<Table>,
+    dialer: ServiceDialer,
+    clients: Clients,
+) {
+    let mut endpoints =
+        table.entries.get(&front.key).map(|entry| entry.ready(&front.port_name, "TCP")).unwrap_or_default();
     let sticky = affinity(&table, &front.key);
     let mut first = dialer.next();
     if let Some(timeout) = sticky {

@@ -22,7 +22,12 @@ const SILENCE: Duration = Duration::from_secs(120);
 const QUEUE: usize = 16;
 
 /// Serves until `stop`.
-pub(super) async fn serve(front: &Front, table: watch::Receiver<Arc<Table>>, network: &dyn NodeNetwork, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve(
+    front: &Front,
+    table: watch::Receiver<Arc<Table>>,
+    network: &dyn NodeNetwork,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let socket = Arc::new(insist(|| network.bind_udp(front.address)).await?);
     let mut flows: HashMap<SocketAddr, mpsc::Sender<Bytes>> = HashMap::new();
     let mut tasks: JoinSet<SocketAddr> = JoinSet::new();
@@ -48,7 +53,12 @@ pub(super) async fn serve(front: &Front, table: watch::Receiver<Arc<Table>>, net
             let _ = flow.try_send(packet);
             continue;
         }
-        let endpoints = table.borrow().entries.get(&front.key).map(|entry| entry.ready(&front.port_name, "UDP")).unwrap_or_default();
+        let endpoints = table
+            .borrow()
+            .entries
+            .get(&front.key)
+            .map(|entry| entry.ready(&front.port_name, "UDP"))
+            .unwrap_or_default();
         let Some(count) = std::num::NonZeroUsize::new(endpoints.len()) else { continue };
         let (ip, port) = endpoints[turn % count];
         turn += 1;
@@ -63,7 +73,12 @@ pub(super) async fn serve(front: &Front, table: watch::Receiver<Arc<Table>>, net
     Ok(())
 }
 
-async fn flow(socket: Arc<UdpSocket>, client: SocketAddr, upstream: UdpSocket, mut packets: mpsc::Receiver<Bytes>) -> SocketAddr {
+async fn flow(
+    socket: Arc<UdpSocket>,
+    client: SocketAddr,
+    upstream: UdpSocket,
+    mut packets: mpsc::Receiver<Bytes>,
+) -> SocketAddr {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let step = async {

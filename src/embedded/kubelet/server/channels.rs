@@ -61,7 +61,9 @@ pub(super) fn accept(
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else { return Err(bad("Sec-WebSocket-Key is missing")) };
     let accept = derive_accept_key(key.as_bytes());
     if offered(headers).any(|name| name.starts_with("SPDY/")) {
-        return Err(bad("port-forward tunnelled as SPDY is not supported yet: forward with envctl port, or a client that speaks v4.channel.k8s.io"));
+        return Err(bad(
+            "port-forward tunnelled as SPDY is not supported yet: forward with envctl port, or a client that speaks v4.channel.k8s.io",
+        ));
     }
     let chosen = known.iter().copied().find(|protocol| offered(headers).any(|name| name == protocol.name()));
     let Some(protocol) = chosen else {
@@ -76,7 +78,8 @@ pub(super) fn accept(
         .header(header::SEC_WEBSOCKET_PROTOCOL, protocol.name())
         .body(axum::body::Body::empty())
         .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let socket = async move { Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded.await?), Role::Server, None).await) };
+    let socket =
+        async move { Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded.await?), Role::Server, None).await) };
     Ok((response, protocol, socket))
 }
 

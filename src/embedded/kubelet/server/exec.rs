@@ -26,9 +26,14 @@ const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const PREFERRED: [Protocol; 2] = [Protocol::V5, Protocol::V4];
 
-pub(super) async fn exec(State(endpoints): State<Endpoints>, Path((namespace, pod, container)): ContainerPath, mut request: Request) -> Result<Response, Refusal> {
+pub(super) async fn exec(
+    State(endpoints): State<Endpoints>,
+    Path((namespace, pod, container)): ContainerPath,
+    mut request: Request,
+) -> Result<Response, Refusal> {
     let parameters = parameters(request.uri());
-    let argv: Vec<String> = parameters.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone()).collect();
+    let argv: Vec<String> =
+        parameters.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone()).collect();
     if argv.is_empty() {
         return Err(Refusal(StatusCode::BAD_REQUEST, "you must specify a command for the container".to_owned()));
     }
@@ -83,7 +88,11 @@ pub(super) async fn exec(State(endpoints): State<Endpoints>, Path((namespace, po
     Ok(response)
 }
 
-pub(super) async fn attach(State(endpoints): State<Endpoints>, Path((namespace, pod, container)): ContainerPath, mut request: Request) -> Result<Response, Refusal> {
+pub(super) async fn attach(
+    State(endpoints): State<Endpoints>,
+    Path((namespace, pod, container)): ContainerPath,
+    mut request: Request,
+) -> Result<Response, Refusal> {
     let parameters = parameters(request.uri());
     let handle = endpoints.container(&namespace, &pod, &container).await?;
     let (response, _, socket) = channels::accept(&mut request, &PREFERRED)?;

@@ -16,14 +16,21 @@ use super::{ContainerPath, Endpoints, Refusal, flag, parameters, stopped};
 /// Chunks that wait for a slow reader.
 const QUEUE: usize = 4;
 
-pub(super) async fn serve(State(endpoints): State<Endpoints>, Path((namespace, pod, container)): ContainerPath, request: Request) -> Result<Response, Refusal> {
+pub(super) async fn serve(
+    State(endpoints): State<Endpoints>,
+    Path((namespace, pod, container)): ContainerPath,
+    request: Request,
+) -> Result<Response, Refusal> {
     let parameters = parameters(request.uri());
     let options = options(&parameters)?;
     let asked = endpoints.pod(&namespace, &pod).await?;
     let (reply, answer) = oneshot::channel();
     let message = Message::Log(container, flag(&parameters, &["previous"]), reply);
     asked.mailbox.send(message).await.map_err(|_| stopped())?;
-    let target = answer.await.map_err(|_| stopped())?.map_err(|refusal| Refusal(StatusCode::BAD_REQUEST, refusal.to_string()))?;
+    let target = answer
+        .await
+        .map_err(|_| stopped())?
+        .map_err(|refusal| Refusal(StatusCode::BAD_REQUEST, refusal.to_string()))?;
     let (send, receive) = mpsc::channel::<Bytes>(QUEUE);
     let stop = endpoints.stop.clone();
     endpoints.tasks.spawn(async move {
@@ -35,7 +42,8 @@ pub(super) async fn serve(State(endpoints): State<Endpoints>, Path((namespace, p
             }
         }
     });
-    let chunks = futures::stream::unfold(receive, async |mut receive| receive.recv().await.map(|chunk| (chunk, receive)));
+    let chunks =
+        futures::stream::unfold(receive, async |mut receive| receive.recv().await.map(|chunk| (chunk, receive)));
     let body = Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>));
     Response::builder()
         .header(header::CONTENT_TYPE, "text/plain")
@@ -46,14 +54,21 @@ pub(super) async fn serve(State(endpoints): State<Endpoints>, Path((namespace, p
 fn options(parameters: &[(String, String)]) -> Result<Options, Refusal> {
     let get = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let number = |name: &str| {
-        let parse = |value: &str| value.parse::<u64>().map_err(|_| Refusal(StatusCode::BAD_REQUEST, format!("invalid value for {name}: {value:?}")));
+        let parse = |value: &str| {
+            value
+                .parse::<u64>()
+                .map_err(|_| Refusal(StatusCode::BAD_REQUEST, format!("invalid value for {name}: {value:?}")))
+        };
         get(name).filter(|value| !value.is_empty()).map(parse).transpose()
     };
     let since = match (number("sinceSeconds")?, get("sinceTime").filter(|value| !value.is_empty())) {
-        (Some(seconds), _) => Timestamp::now().checked_sub(i64::try_from(seconds).unwrap_or(i64::MAX / 2).seconds()).ok(),
-        (None, Some(time)) => {
-            Some(time.parse().map_err(|_| Refusal(StatusCode::BAD_REQUEST, format!("invalid value for sinceTime: {time:?}")))?)
+        (Some(seconds), _) => {
+            Timestamp::now().checked_sub(i64::try_from(seconds).unwrap_or(i64::MAX / 2).seconds()).ok()
         }
+        (None, Some(time)) => Some(
+            time.parse()
+                .map_err(|_| Refusal(StatusCode::BAD_REQUEST, format!("invalid value for sinceTime: {time:?}")))?,
+        ),
         (None, None) => None,
     };
     Ok(Options {

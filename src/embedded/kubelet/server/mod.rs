@@ -93,7 +93,9 @@ fn parameters(uri: &http::Uri) -> Vec<(String, String)> {
         let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
         while let [first, tail @ ..] = rest {
-            let hex = (*first == b'%').then(|| tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())).flatten();
+            let hex = (*first == b'%')
+                .then(|| tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()))
+                .flatten();
             match hex {
                 Some(byte) => {
                     bytes.push(byte);
@@ -109,7 +111,10 @@ fn parameters(uri: &http::Uri) -> Vec<(String, String)> {
     };
     let query = uri.query().unwrap_or_default();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decode(name), decode(value))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
 }
 
 /// Whether one of these is set to something true.
@@ -136,7 +141,8 @@ mod tests {
     fn reads_parameters() {
         let uri = "/exec/a/b/c?command=sh&command=-c&command=echo%20a%2Bb+c&stdin=true&tty=1&x".parse().unwrap();
         let got = parameters(&uri);
-        let command: Vec<_> = got.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.as_str()).collect();
+        let command: Vec<_> =
+            got.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.as_str()).collect();
         assert_eq!(command, ["sh", "-c", "echo a+b c"]);
         assert!(flag(&got, &["input", "stdin"]) && flag(&got, &["tty"]) && !flag(&got, &["error"]));
     }

@@ -22,7 +22,11 @@ use super::{Endpoints, Refusal, parameters};
 /// Frames that wait for one side.
 const QUEUE: usize = 8;
 
-pub(super) async fn serve(State(endpoints): State<Endpoints>, Path((namespace, pod)): Path<(String, String)>, mut request: Request) -> Result<Response, Refusal> {
+pub(super) async fn serve(
+    State(endpoints): State<Endpoints>,
+    Path((namespace, pod)): Path<(String, String)>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
     let parameters = parameters(request.uri());
     let ports: Result<Vec<u16>, _> = parameters
         .iter()
@@ -33,13 +37,20 @@ pub(super) async fn serve(State(endpoints): State<Endpoints>, Path((namespace, p
     let asked = endpoints.pod(&namespace, &pod).await?;
     let ip = asked.pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).and_then(|ip| ip.parse().ok());
     let Some(ip) = ip else {
-        return Err(Refusal(StatusCode::BAD_REQUEST, format!("unable to forward port because pod is not running. Current status={}",
-            asked.pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown"))));
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "unable to forward port because pod is not running. Current status={}",
+                asked.pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown")
+            ),
+        ));
     };
     let ip: Ipv4Addr = ip;
     let (response, _, socket) = channels::accept(&mut request, &[Protocol::V4])?;
     let ports = ports.ok().filter(|ports| !ports.is_empty() && ports.len() <= 127);
-    let ports = ports.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "query parameter \"port\" is required, as numbers from 1 to 65535".to_owned()))?;
+    let ports = ports.ok_or_else(|| {
+        Refusal(StatusCode::BAD_REQUEST, "query parameter \"port\" is required, as numbers from 1 to 65535".to_owned())
+    })?;
     let (stop, network) = (endpoints.stop.clone(), endpoints.network.clone());
     endpoints.tasks.spawn(async move {
         let session = async {
@@ -64,7 +75,8 @@ pub(super) async fn serve(State(endpoints): State<Endpoints>, Path((namespace, p
                         Err(error) => Some(error),
                     };
                     if let Some(error) = failed {
-                        let words = format!("an error occurred forwarding {port} -> {port}: {error}", port = address.port());
+                        let words =
+                            format!("an error occurred forwarding {port} -> {port}: {error}", port = address.port());
                         let _ = out.send((2 * index + 1, Bytes::from(words))).await;
                     }
                 });
@@ -107,7 +119,12 @@ pub(super) async fn serve(State(endpoints): State<Endpoints>, Path((namespace, p
     Ok(response)
 }
 
-async fn copy(connection: TcpStream, channel: u8, mut input: mpsc::Receiver<Bytes>, out: &mpsc::Sender<(u8, Bytes)>) -> std::io::Result<()> {
+async fn copy(
+    connection: TcpStream,
+    channel: u8,
+    mut input: mpsc::Receiver<Bytes>,
+    out: &mpsc::Sender<(u8, Bytes)>,
+) -> std::io::Result<()> {
     let (mut read, mut write) = connection.into_split();
     let outward = async {
         let mut buffer = vec![0; 16 * 1024];

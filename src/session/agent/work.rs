@@ -1,0 +1,81 @@
+//! One `up` at work: a task of its own, whose [`Outcome`] comes back to the owner.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::environment::Environment;
+use crate::provision::{Cause, EventSink, Failure, GiveUp};
+use crate::session::protocol::UpRequest;
+use crate::session::record::{Phase, Record, write_private};
+use crate::session::state::SessionDirectory;
+
+/// What an `up` leaves behind: the environment (if there is one by now) and how it went.
+pub struct Outcome {
+    /// None when the cluster never started.
+    pub environment: Option<Environment>,
+    /// What is now on disk, or why not.
+    pub result: Result<Record, Box<Failure>>,
+}
+
+/// One `up`, from the cluster's start to the record on disk.
+pub async fn bring_up(
+    environment: Option<Environment>,
+    request: Box<UpRequest>,
+    record: Record,
+    directory: SessionDirectory,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Outcome {
+    let started = match environment {
+        Some(environment) => Ok(environment),
+        None => tokio::select! {
+            started = Environment::start(&request.plan, &record, &events) => started,
+            () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
+        },
+    };
+    let mut environment = match started {
+        Ok(environment) => environment,
+        Err(failure) => return Outcome { environment: None, result: Err(failure) },
+    };
+    let result = provision(&mut environment, &request, record, &directory, &events, &cancel).await;
+    Outcome { environment: Some(environment), result }
+}
+
+async fn provision(
+    environment: &mut Environment,
+    request: &UpRequest,
+    mut record: Record,
+    directory: &SessionDirectory,
+    events: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Record, Box<Failure>> {
+    let on_disk = |error: crate::session::SessionError| {
+        let failure = Failure::new(None, Cause::ClusterUnavailable, error.to_string());
+        Box::new(match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        })
+    };
+    let text = environment
+        .access()
+        .kubeconfig_text()
+        .map_err(|error| Box::new(Failure::new(None, Cause::ClusterUnavailable, error.to_string())))?;
+    write_private(&directory.kubeconfig(), text.as_bytes()).map_err(on_disk)?;
+    record.api =
+        environment.access().kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref()?.server.clone());
+    record.write(&directory.record_path()).map_err(on_disk)?;
+    let timeout = Duration::from_millis(request.timeout);
+    let give_up = async {
+        tokio::select! {
+            () = tokio::time::sleep(timeout) => GiveUp::TimedOut(timeout),
+            () = cancel.cancelled() => GiveUp::Interrupted,
+        }
+    };
+    environment.up(&request.plan, request.environment.clone(), events, give_up).await?;
+    record.exports = environment.exports(&request.plan, &record)?;
+    record.addresses = environment.addresses();
+    record.phase = Phase::Ready;
+    record.write(&directory.record_path()).map_err(on_disk)?;
+    Ok(record)
+}
