@@ -8,18 +8,42 @@ use super::{Printer, name_and_age};
 
 const NAMED: &[&str] = &["Name", "Age"];
 const BINDING: &[&str] = &["Name", "Role", "Age", "Users*", "Groups*", "ServiceAccounts*"];
-const EVENT: &[&str] = &[
-    "Last Seen", "Type", "Reason", "Object", "Subobject*", "Source*", "Message", "First Seen*", "Count*", "Name*",
-];
+const EVENT: &[&str] =
+    &["Last Seen", "Type", "Reason", "Object", "Subobject*", "Source*", "Message", "First Seen*", "Count*", "Name*"];
 const VOLUME: &[&str] = &[
-    "Name", "Capacity", "Access Modes", "Reclaim Policy", "Status", "Claim", "StorageClass", "VolumeAttributesClass", "Reason",
-    "Age", "VolumeMode*",
+    "Name",
+    "Capacity",
+    "Access Modes",
+    "Reclaim Policy",
+    "Status",
+    "Claim",
+    "StorageClass",
+    "VolumeAttributesClass",
+    "Reason",
+    "Age",
+    "VolumeMode*",
 ];
 const CLAIM: &[&str] = &[
-    "Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass", "Age", "VolumeMode*",
+    "Name",
+    "Status",
+    "Volume",
+    "Capacity",
+    "Access Modes",
+    "StorageClass",
+    "VolumeAttributesClass",
+    "Age",
+    "VolumeMode*",
 ];
 const NODE: &[&str] = &[
-    "Name", "Status", "Roles", "Age", "Version", "Internal-IP*", "External-IP*", "OS-Image*", "Kernel-Version*",
+    "Name",
+    "Status",
+    "Roles",
+    "Age",
+    "Version",
+    "Internal-IP*",
+    "External-IP*",
+    "OS-Image*",
+    "Kernel-Version*",
     "Container-Runtime*",
 ];
 
@@ -27,7 +51,9 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
     let (columns, cells): (&'static [&'static str], fn(&Value, Timestamp) -> Vec<Value>) = match (group, kind) {
         ("", "Service") => (&["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector*"], service),
         ("", "Endpoints") => (&["Name", "Endpoints", "Age"], endpoints),
-        ("discovery.k8s.io", "EndpointSlice") => (&["Name", "AddressType", "Ports", "Endpoints", "Age"], endpoint_slice),
+        ("discovery.k8s.io", "EndpointSlice") => {
+            (&["Name", "AddressType", "Ports", "Endpoints", "Age"], endpoint_slice)
+        }
         ("networking.k8s.io", "Ingress") => (&["Name", "Class", "Hosts", "Address", "Ports", "Age"], ingress),
         ("networking.k8s.io", "NetworkPolicy") => (&["Name", "Pod-Selector", "Age"], network_policy),
         ("networking.k8s.io", "IngressClass") => (&["Name", "Controller", "Parameters", "Age"], ingress_class),
@@ -44,10 +70,9 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
         ),
         ("coordination.k8s.io", "Lease") => (&["Name", "Holder", "Age"], lease),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => (BINDING, binding),
-        ("scheduling.k8s.io", "PriorityClass") => (
-            &["Name", "Value:integer", "Global-Default:boolean", "Age", "PreemptionPolicy"],
-            priority_class,
-        ),
+        ("scheduling.k8s.io", "PriorityClass") => {
+            (&["Name", "Value:integer", "Global-Default:boolean", "Age", "PreemptionPolicy"], priority_class)
+        }
         ("", "ServiceAccount") => (NAMED, name_and_age),
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
             (&["Name", "Webhooks:integer", "Age"], webhooks)
@@ -73,7 +98,14 @@ fn service(object: &Value, now: Timestamp) -> Vec<Value> {
     let ports: Vec<String> = list(&spec["ports"]).iter().map(port).collect();
     let ports = if ports.is_empty() { "<none>".to_owned() } else { ports.join(",") };
     let ip = text_or(&spec["clusterIPs"][0], "<none>");
-    let cells = [name(object), text(&spec["type"]).into(), ip.into(), external_ip(object).into(), ports.into(), age(object, now)];
+    let cells = [
+        name(object),
+        text(&spec["type"]).into(),
+        ip.into(),
+        external_ip(object).into(),
+        ports.into(),
+        age(object, now),
+    ];
     cells.into_iter().chain([labels(&spec["selector"]).into()]).collect()
 }
 
@@ -113,7 +145,11 @@ fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
             ports => {
                 for port in ports {
                     all.extend(addresses().map(|ip| {
-                        if ip.contains(':') { format!("[{ip}]:{}", port["port"]) } else { format!("{ip}:{}", port["port"]) }
+                        if ip.contains(':') {
+                            format!("[{ip}]:{}", port["port"])
+                        } else {
+                            format!("{ip}:{}", port["port"])
+                        }
                     }));
                 }
             }
@@ -139,7 +175,8 @@ fn endpoint_slice(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn ingress(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = &object["spec"];
-    let hosts: Vec<String> = list(&spec["rules"]).iter().map(|rule| text(&rule["host"])).filter(|host| !host.is_empty()).collect();
+    let hosts: Vec<String> =
+        list(&spec["rules"]).iter().map(|rule| text(&rule["host"])).filter(|host| !host.is_empty()).collect();
     let hosts = if hosts.is_empty() { "*".to_owned() } else { first(&hosts, 3, ",") };
     let ports = if list(&spec["tls"]).is_empty() { "80" } else { "80, 443" };
     let class = text_or(&spec["ingressClassName"], "<none>");
@@ -201,7 +238,10 @@ fn node(object: &Value, now: Timestamp) -> Vec<Value> {
     roles.dedup();
     let roles = if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") };
     let address = |type_: &str| {
-        addresses.iter().find(|address| address["type"] == type_).map_or_else(|| json!("<none>"), |of| of["address"].clone())
+        addresses
+            .iter()
+            .find(|address| address["type"] == type_)
+            .map_or_else(|| json!("<none>"), |of| of["address"].clone())
     };
     let mut kernel = text_or(&info["kernelVersion"], "<unknown>");
     let architecture = text(&info["architecture"]);
@@ -225,7 +265,8 @@ fn node(object: &Value, now: Timestamp) -> Vec<Value> {
 /// Both groups' fields: one store serves both.
 fn event(object: &Value, now: Timestamp) -> Vec<Value> {
     let either = |core: &str, events: &str| if object[core].is_null() { &object[events] } else { &object[core] };
-    let (start, end) = (either("firstTimestamp", "deprecatedFirstTimestamp"), either("lastTimestamp", "deprecatedLastTimestamp"));
+    let (start, end) =
+        (either("firstTimestamp", "deprecatedFirstTimestamp"), either("lastTimestamp", "deprecatedLastTimestamp"));
     let first_seen = since(if start.is_null() { &object["eventTime"] } else { start }, now);
     let mut last_seen = if end.is_null() { first_seen.clone() } else { since(end, now) };
     let mut times = count(either("count", "deprecatedCount"));
@@ -243,7 +284,8 @@ fn event(object: &Value, now: Timestamp) -> Vec<Value> {
     };
     let source = either("source", "deprecatedSource");
     let reporter = text(either("reportingComponent", "reportingController"));
-    let (component, host) = (text_or(&source["component"], &reporter), text_or(&source["host"], &text(&object["reportingInstance"])));
+    let (component, host) =
+        (text_or(&source["component"], &reporter), text_or(&source["host"], &text(&object["reportingInstance"])));
     let source = if host.is_empty() { component } else { format!("{component}, {host}") };
     vec![
         last_seen.into(),
@@ -261,13 +303,18 @@ fn event(object: &Value, now: Timestamp) -> Vec<Value> {
 
 /// `GetAccessModesAsString`: each mode once, in upstream's order.
 fn access_modes(of: &Value) -> String {
-    let modes = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let modes =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let has = |mode: &str| list(of).iter().any(|of| of == mode);
     modes.into_iter().filter(|(mode, _)| has(mode)).map(|(_, short)| short).collect::<Vec<_>>().join(",")
 }
 
 fn phase(object: &Value) -> Value {
-    if object["metadata"]["deletionTimestamp"].is_string() { "Terminating".into() } else { text(&object["status"]["phase"]).into() }
+    if object["metadata"]["deletionTimestamp"].is_string() {
+        "Terminating".into()
+    } else {
+        text(&object["status"]["phase"]).into()
+    }
 }
 
 fn class(object: &Value) -> Value {
@@ -319,9 +366,10 @@ fn claim(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn storage_class(object: &Value, now: Timestamp) -> Vec<Value> {
     let annotations = &object["metadata"]["annotations"];
-    let is_default = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
-        .iter()
-        .any(|key| annotations[*key] == "true");
+    let is_default =
+        ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
+            .iter()
+            .any(|key| annotations[*key] == "true");
     let suffix = if is_default { " (default)" } else { "" };
     vec![
         format!("{}{suffix}", text(&object["metadata"]["name"])).into(),
@@ -352,7 +400,13 @@ fn binding(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn priority_class(object: &Value, now: Timestamp) -> Vec<Value> {
     let policy = text_or(&object["preemptionPolicy"], "<unset>");
-    vec![name(object), count(&object["value"]).into(), (object["globalDefault"] == true).into(), age(object, now), policy.into()]
+    vec![
+        name(object),
+        count(&object["value"]).into(),
+        (object["globalDefault"] == true).into(),
+        age(object, now),
+        policy.into(),
+    ]
 }
 
 fn webhooks(object: &Value, now: Timestamp) -> Vec<Value> {

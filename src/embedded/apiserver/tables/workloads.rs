@@ -3,48 +3,72 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::format::{age, any_text, condition, containers, count, human, labels, list, name, selector, since, text, text_or, time};
+use super::format::{
+    age, any_text, condition, containers, count, human, labels, list, name, selector, since, text, text_or, time,
+};
 use super::{Printer, pods};
 
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
     let (columns, cells): (&'static [&'static str], fn(&Value, Timestamp) -> Vec<Value>) = match (group, kind) {
         ("", "Pod") => (pods::COLUMNS, pods::cells),
-        ("apps", "Deployment") => (
-            &["Name", "Ready", "Up-to-date", "Available", "Age", "Containers*", "Images*", "Selector*"],
-            deployment,
-        ),
+        ("apps", "Deployment") => {
+            (&["Name", "Ready", "Up-to-date", "Available", "Age", "Containers*", "Images*", "Selector*"], deployment)
+        }
         ("apps", "ReplicaSet") | ("", "ReplicationController") => (
-            &["Name", "Desired:integer", "Current:integer", "Ready:integer", "Age", "Containers*", "Images*", "Selector*"],
+            &[
+                "Name",
+                "Desired:integer",
+                "Current:integer",
+                "Ready:integer",
+                "Age",
+                "Containers*",
+                "Images*",
+                "Selector*",
+            ],
             replica_set,
         ),
         ("apps", "StatefulSet") => (&["Name", "Ready", "Age", "Containers*", "Images*"], stateful_set),
         ("apps", "DaemonSet") => (
             &[
-                "Name", "Desired:integer", "Current:integer", "Ready:integer", "Up-to-date:integer", "Available:integer",
-                "Node Selector", "Age", "Containers*", "Images*", "Selector*",
+                "Name",
+                "Desired:integer",
+                "Current:integer",
+                "Ready:integer",
+                "Up-to-date:integer",
+                "Available:integer",
+                "Node Selector",
+                "Age",
+                "Containers*",
+                "Images*",
+                "Selector*",
             ],
             daemon_set,
         ),
-        ("batch", "Job") => (
-            &["Name", "Status", "Completions", "Duration", "Age", "Containers*", "Images*", "Selector*"],
-            job,
-        ),
+        ("batch", "Job") => {
+            (&["Name", "Status", "Completions", "Duration", "Age", "Containers*", "Images*", "Selector*"], job)
+        }
         ("batch", "CronJob") => (
             &[
-                "Name", "Schedule", "Timezone", "Suspend:boolean", "Active:integer", "Last Schedule", "Age", "Containers*",
-                "Images*", "Selector*",
+                "Name",
+                "Schedule",
+                "Timezone",
+                "Suspend:boolean",
+                "Active:integer",
+                "Last Schedule",
+                "Age",
+                "Containers*",
+                "Images*",
+                "Selector*",
             ],
             cron_job,
         ),
         ("apps", "ControllerRevision") => (&["Name", "Controller", "Revision", "Age"], controller_revision),
-        ("policy", "PodDisruptionBudget") => (
-            &["Name", "Min Available", "Max Unavailable", "Allowed Disruptions:integer", "Age"],
-            disruption_budget,
-        ),
-        ("autoscaling", "HorizontalPodAutoscaler") => (
-            &["Name", "Reference", "Targets", "MinPods", "MaxPods", "Replicas", "Age"],
-            autoscaler,
-        ),
+        ("policy", "PodDisruptionBudget") => {
+            (&["Name", "Min Available", "Max Unavailable", "Allowed Disruptions:integer", "Age"], disruption_budget)
+        }
+        ("autoscaling", "HorizontalPodAutoscaler") => {
+            (&["Name", "Reference", "Targets", "MinPods", "MaxPods", "Replicas", "Age"], autoscaler)
+        }
         _ => return None,
     };
     Some(Printer { columns, cells })
@@ -84,7 +108,13 @@ fn stateful_set(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
-    let of = ["desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable"];
+    let of = [
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    ];
     let counts = of.map(|of| Value::from(count(&object["status"][of])));
     let nodes = labels(&object["spec"]["template"]["spec"]["nodeSelector"]);
     [name(object)].into_iter().chain(counts).chain([nodes.into(), age(object, now)]).chain(wide(object)).collect()
@@ -198,7 +228,8 @@ fn metric_text(metric: &Value, current: &Value) -> String {
         return format!("{prefix}{}/{average}{suffix}", value("averageValue"));
     }
     if named {
-        let percent = |of: &Value, otherwise: &str| of.as_i64().map_or_else(|| otherwise.to_owned(), |of| format!("{of}%"));
+        let percent =
+            |of: &Value, otherwise: &str| of.as_i64().map_or_else(|| otherwise.to_owned(), |of| format!("{of}%"));
         let (now, target) = (&now["averageUtilization"], &target["averageUtilization"]);
         return format!("{prefix}{}/{}", percent(now, "<unknown>"), percent(target, "<auto>"));
     }
