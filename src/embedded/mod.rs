@@ -135,6 +135,7 @@ impl EmbeddedCluster {
         let address = listener.local_addr().map_err(listening)?;
         let api = ApiServer::new(apiserver::Config {
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
+            storage_provisioner: Some(controllers::volume::PROVISIONER.to_owned()),
             ..apiserver::Config::default()
         })?;
         let serving = Serving { stop: CancellationToken::new(), tasks: TaskTracker::new(), api: api.clone() };
@@ -312,6 +313,7 @@ impl Owner {
                 node_name: NODE_NAME.to_owned(),
                 state_dir: self.config.state_dir.clone(),
                 client: self.api.client(User::node(NODE_NAME)),
+                proxy_client: self.api.client(User::new("system:kube-proxy", &[])),
                 runtime: runtime.clone(),
                 network: runtime.clone(),
                 images: self.image_table.clone(),

@@ -66,6 +66,13 @@ pub fn create(server: &Server) -> Result<(), ApiServerError> {
         let class = json!({"metadata": {"name": name}, "value": value, "description": text, "preemptionPolicy": "PreemptLowerPriority"});
         put(server, "scheduling.k8s.io", "priorityclasses", class)?;
     }
+    if let Some(provisioner) = &server.config.storage_provisioner {
+        let class = json!({
+            "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            "provisioner": provisioner, "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
+        });
+        put(server, "storage.k8s.io", "storageclasses", class)?;
+    }
     Ok(())
 }
 

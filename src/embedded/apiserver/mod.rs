@@ -52,6 +52,8 @@ pub struct Config {
     pub extra_sans: Vec<String>,
     /// The domain of service names.
     pub cluster_domain: String,
+    /// Who makes volumes for claims of the default storage class `standard`; `None`: there is no default class.
+    pub storage_provisioner: Option<String>,
 }
 
 impl Default for Config {
@@ -60,6 +62,7 @@ impl Default for Config {
             service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
             extra_sans: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
+            storage_provisioner: None,
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Speaks to the API server as `system:node:NAME`.
     pub client: kube::Client,
+    /// Speaks to it as `system:kube-proxy`, for cluster DNS and service addresses.
+    pub proxy_client: kube::Client,
     /// Runs containers.
     pub runtime: Arc<dyn Runtime>,
     /// Where pods and service addresses are.
@@ -86,7 +88,7 @@ impl Kubelet {
     /// # Errors
     /// [`KubeletError`]; nothing is left running then.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, KubeletError> {
-        let Config { node_name, state_dir, client, runtime, network, images, cluster_domain, dns_ip } = config;
+        let Config { node_name, state_dir, client, proxy_client, runtime, network, images, cluster_domain, dns_ip } = config;
         for name in ["pods", "logs"] {
             let path = state_dir.join(name);
             std::fs::create_dir_all(&path).map_err(|source| KubeletError::StateDir { path, source })?;
@@ -102,7 +104,7 @@ impl Kubelet {
         tasks.spawn(writing);
         recorder.node(&registered, events::Kind::Normal, "Starting", "Starting kubelet.");
         tasks.spawn(node::renew(client.clone(), node_name.clone(), stop_rest.clone()));
-        let (table, feeding) = services::follow(client.clone(), stop_rest.clone());
+        let (table, feeding) = services::follow(proxy_client, stop_rest.clone());
         tasks.spawn(feeding);
         let dns = match dns::Dns::bind(&*network, dns_ip, cluster_domain.clone(), table.clone()).await {
             Ok(dns) => dns,

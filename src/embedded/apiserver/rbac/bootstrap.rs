@@ -2,8 +2,9 @@
 //!
 //! `policy.json` is upstream's default policy as data
 //! (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`), one object per line, without what all have in
-//! common. One deviation: upstream authorizes nodes by what runs on them; with one node, the role
-//! `system:node` is bound to `system:nodes` instead.
+//! common. Two deviations: upstream authorizes nodes by what runs on them; with one node, the role
+//! `system:node` is bound to `system:nodes` instead. And `envctl:node-volumes` lets the kubelet watch
+//! claims and volumes, which upstream's polls.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
