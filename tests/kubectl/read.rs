@@ -18,7 +18,8 @@ fn get_prints_kubernetes_columns() {
         ("endpointslices", &["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"]),
         ("nodes", &["NAME", "STATUS", "ROLES", "AGE", "VERSION"]),
         ("namespaces", &["NAME", "STATUS", "AGE"]),
-        ("serviceaccounts", &["NAME", "SECRETS", "AGE"]),
+        // 1.36 no longer prints the number of secrets.
+        ("serviceaccounts", &["NAME", "AGE"]),
         ("configmaps", &["NAME", "DATA", "AGE"]),
         ("clusterroles", &["NAME", "CREATED", "AT"]),
     ] {

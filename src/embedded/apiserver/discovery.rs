@@ -50,7 +50,7 @@ pub fn non_resource(
         ["apis", group, version] => resources(group, version).map(|list| read::json_value(StatusCode::OK, &list)),
         ["version"] => ok(version()),
         ["healthz" | "livez" | "readyz", ..] => Ok(text("ok")),
-        ["openapi", "v3"] => schemas::openapi_root(),
+        ["openapi", "v3"] => Ok(schemas::openapi_root()),
         ["openapi", "v3", rest @ ..] => schemas::openapi_group(&rest.join("/")),
         ["openid", "v1", "jwks"] => ok(server.authenticator.signer.key_set()),
         [".well-known", "openid-configuration"] => ok(json!({

@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::context::Context;
+use super::schema::Gvk;
 use super::status::Status;
 use super::write::{self, Part};
 use super::{read, schemas};
@@ -42,7 +43,7 @@ impl Patch {
     ///
     /// # Errors
     /// 422 for a JSON patch that doesn't fit, 400 for what strategic merge refuses.
-    pub fn apply(&self, row: &super::registry::Row, object: &Value) -> Result<Value, Status> {
+    pub fn apply(&self, kind: Gvk<'_>, object: &Value) -> Result<Value, Status> {
         let mut patched = object.clone();
         match self {
             Self::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
@@ -53,7 +54,7 @@ impl Patch {
                 )
             })?,
             Self::Merge(patch) => json_patch::merge(&mut patched, patch),
-            Self::Strategic(patch) => patched = schemas::strategic_merge(row, patched, patch)?,
+            Self::Strategic(patch) => patched = schemas::strategic_merge(kind, patched, patch)?,
         }
         Ok(patched)
     }
@@ -71,7 +72,7 @@ pub fn patch(context: &mut Context<'_>, part: Part) -> Result<Response<Body>, St
     let validation = options.validation;
     let outcome = write::update(context, part, &options, "Patch", |warnings, old| {
         let Some(old) = old else { return Err(None) };
-        let patched = patch.apply(row, old).map_err(Some)?;
+        let patched = patch.apply(row.gvk(), old).map_err(Some)?;
         schemas::check_fields(row, patched, validation, warnings).map_err(Some)
     })?;
     read::object(context, StatusCode::OK, &outcome.stored)

@@ -4,9 +4,10 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
+use super::read;
 use super::registry::Row;
 use super::schema::{self, Gvk};
 use super::status::{FieldError, GroupResource, Status, quote};
@@ -133,8 +134,10 @@ pub fn default(row: &Row, object: &mut Value) {
 
 /// What is wrong with an object, alone or as the successor of another.
 pub fn validate(row: &Row, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let _ = (row, object, old);
-    Vec::new()
+    match old {
+        Some(old) => schema::validate_update(row.gvk(), object, old),
+        None => schema::validate_create(row.gvk(), object),
+    }
 }
 
 /// The options of a request, from its body.
@@ -150,8 +153,8 @@ pub fn decode_options(content_type: &str, body: &Bytes) -> Result<Value, Status>
 ///
 /// # Errors
 /// 400 for what the patch can't mean.
-pub fn strategic_merge(row: &Row, object: Value, patch: &Value) -> Result<Value, Status> {
-    schema::strategic_merge(row.gvk(), object, patch.clone()).map_err(|error| Status::bad_request(error.to_string()))
+pub fn strategic_merge(kind: Gvk<'_>, object: Value, patch: &Value) -> Result<Value, Status> {
+    schema::strategic_merge(kind, object, patch.clone()).map_err(|error| Status::bad_request(error.to_string()))
 }
 
 /// Checks a patched object's fields against its schema and drops what it doesn't know.
@@ -172,7 +175,7 @@ pub fn check_fields(
     check_strict(schema::unknown_fields(row.gvk(), &object), validation, warnings, refuse)?;
     schema::check_types(row.gvk(), &object).map_err(|error| {
         Status::new(
-            http::StatusCode::UNPROCESSABLE_ENTITY,
+            StatusCode::UNPROCESSABLE_ENTITY,
             "Invalid",
             format!(" \"\" is invalid: patch: Invalid value: {}: {error}", quote("")),
         )
@@ -209,18 +212,17 @@ pub fn selector_text(selector: &Value) -> String {
 }
 
 /// The list of OpenAPI documents.
-///
-/// # Errors
-/// 404 while there are none.
-pub fn openapi_root() -> Result<Response<Body>, Status> {
-    Err(Status::no_such_resource())
+pub fn openapi_root() -> Response<Body> {
+    read::json_value(StatusCode::OK, &schema::openapi::index())
 }
 
-/// The OpenAPI document of one group and version.
+/// The OpenAPI document of one group and version, given as `apis/apps/v1`.
 ///
 /// # Errors
 /// 404 for a group that isn't served.
 pub fn openapi_group(path: &str) -> Result<Response<Body>, Status> {
-    let _ = path;
-    Err(Status::no_such_resource())
+    let document = schema::openapi::document(path).ok_or_else(Status::no_such_resource)?;
+    let mut response = Response::new(Body::from(document));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }

@@ -239,13 +239,6 @@ impl Status {
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
-    /// The client should come back later.
-    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
-        let mut status = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
-        status.details = Some(Details { retry_after_seconds, ..Details::default() });
-        status
-    }
-
     /// It did not happen in time (`errors.NewTimeoutError`).
     pub fn timeout(message: &str, retry_after_seconds: u32) -> Self {
         let mut status = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: {message}"));
@@ -253,21 +246,11 @@ impl Status {
         status
     }
 
-    /// What should serve this isn't there.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
-    }
-
     /// The server's own fault.
     pub fn internal(message: impl Into<String>) -> Self {
         let message = message.into();
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", format!("Internal error occurred: {message}"))
             .because("", message, "")
-    }
-
-    /// This failure as JSON.
-    pub fn to_value(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// This failure as the answer to a request.

@@ -43,7 +43,6 @@ pub fn prepare_for_create(row: &Row, object: &mut Value) {
         }
         ("", "services") => object["status"] = json!({"loadBalancer": {}}),
         ("apps" | "batch", _) if row.has_status() => object["status"] = json!({}),
-        ("batch", "jobs") => {}
         _ => {}
     }
     if (row.group, row.plural) == ("batch", "jobs") {
@@ -63,17 +62,22 @@ fn generate_job_selector(job: &mut Value) {
     if !labels.is_object() {
         *labels = json!({});
     }
+    // Labels that are there already stay: validation refuses them where they are in the way.
     for (key, value) in [
         ("controller-uid", &uid),
         ("batch.kubernetes.io/controller-uid", &uid),
         ("job-name", &name),
         ("batch.kubernetes.io/job-name", &name),
     ] {
-        labels[key] = Value::String(value.clone());
+        if labels[key].is_null() {
+            labels[key] = Value::String(value.clone());
+        }
     }
     if let Some(selector) = spec.entry("selector").or_insert_with(|| json!({})).as_object_mut() {
         let labels = selector.entry("matchLabels").or_insert_with(|| json!({}));
-        labels["batch.kubernetes.io/controller-uid"] = Value::String(uid);
+        if labels["batch.kubernetes.io/controller-uid"].is_null() {
+            labels["batch.kubernetes.io/controller-uid"] = Value::String(uid);
+        }
     }
 }
 
@@ -113,7 +117,7 @@ fn keep_all_but_status(row: &Row, new: &mut Value, old: &Value) {
     let status = new["status"].take();
     let mut metadata = new["metadata"].take();
     *new = old.clone();
-    if row.group == "apps" || row.group == "batch" {
+    if (row.group, row.plural) == ("apps", "deployments") {
         metadata["labels"] = old["metadata"]["labels"].clone();
     }
     if row.plural == "pods" {

@@ -138,10 +138,10 @@ pub fn create(context: &mut Context<'_>, mut object: Value, options: &WriteOptio
     schemas::default(row, &mut object);
     strategy::prepare_for_create(row, &mut object);
     let admitted = admission::create(context, &mut object)?;
+    meta::drop_empty(&mut object);
     managed::on_create(row, &mut object, &unmanaged, options);
     let name = meta::text(&object, "name").to_owned();
-    let mut errors = meta::name_errors(row, &name);
-    errors.extend(schemas::validate(row, &object, None));
+    let errors = schemas::validate(row, &object, None);
     if !errors.is_empty() {
         return Err(Status::invalid(row.group_kind(), &name, errors));
     }
@@ -254,7 +254,11 @@ pub fn update(
         meta::metadata(&mut new).insert("name".to_owned(), Value::String(name.clone()));
         strategy::prepare_for_update(row, &context.info.subresource, part, &mut new, &old);
         admission::update(context, part, &mut new, &old)?;
-        errors.extend(schemas::validate(row, &new, Some(&old)));
+        meta::drop_empty(&mut new);
+        // A status update keeps everything that is checked.
+        if part != Part::Status {
+            errors.extend(schemas::validate(row, &new, Some(&old)));
+        }
         if !errors.is_empty() {
             return Err(Status::invalid(row.group_kind(), &name, errors));
         }

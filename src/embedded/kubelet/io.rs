@@ -32,7 +32,12 @@ impl Stream {
 
     /// Reads what is there. `WouldBlock` if nothing is; 0 at the end.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        end_of_terminal(self.0.try_io(tokio::io::Interest::READABLE, |mut file| file.read(buffer)))
+        let known = self.0.try_io(tokio::io::Interest::READABLE, |mut file| file.read(buffer));
+        end_of_terminal(match known {
+            // Tokio may not have heard yet of what is there: a program's last words come together with its end.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.0.get_ref().read(buffer),
+            known => known,
+        })
     }
 
     /// Writes everything.

@@ -180,7 +180,8 @@ fn workload(kind: &str, value: &Value, errors: &mut Vec<FieldError>) {
     if selector.is_null() {
         errors.push(required("spec.selector", ""));
     } else if is_empty {
-        let what = if kind == "Deployment" { "deployment" } else { "this kind of workload" };
+        // Upstream says "deployment" of replica sets too.
+        let what = if kind == "ReplicaSet" { "deployment".to_owned() } else { kind.to_ascii_lowercase() };
         errors.push(invalid("spec.selector", selector.clone(), format!("empty selector is invalid for {what}")));
     } else if wanted.into_iter().flatten().any(|(key, value)| labels.get(key) != Some(value)) {
         errors.push(invalid(
@@ -197,8 +198,30 @@ fn workload(kind: &str, value: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// `validateGeneratedSelector` of `pkg/apis/batch/validation/validation.go`.
+fn generated_labels(job: &Value, errors: &mut Vec<FieldError>) {
+    let (name, uid) = (text(job, "/metadata/name"), text(job, "/metadata/uid"));
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    for (key, expected) in [
+        ("controller-uid", uid),
+        ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+    ] {
+        let (at, detail) = (format!("spec.template.metadata.labels[{key}]"), format!("must be '{expected}'"));
+        match labels[key].as_str() {
+            Some(value) if value == expected => {}
+            Some(_) => errors.push(invalid(at, labels.clone(), detail)),
+            None => errors.push(required(at, &detail)),
+        }
+    }
+}
+
 fn job(value: &Value, errors: &mut Vec<FieldError>) {
     let spec = &value["spec"];
+    if spec["manualSelector"] != true {
+        generated_labels(value, errors);
+    }
     for field in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
         if let Some(number) = spec[field].as_i64().filter(|number| *number < 0) {
             errors.push(invalid(format!("spec.{field}"), json!(number), "must be greater than or equal to 0"));

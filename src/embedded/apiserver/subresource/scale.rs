@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::super::context::Context;
 use super::super::patch::Patch;
+use super::super::schema::Gvk;
 use super::super::status::{FieldError, GroupResource, Status};
 use super::super::write::{self, Part};
-use super::super::{convert, meta, read, registry, schemas};
+use super::super::{convert, meta, read, schemas};
 
 /// Answers how many there are.
 pub fn get(context: &Context<'_>) -> Result<Response<Body>, Status> {
@@ -33,10 +34,7 @@ pub fn update(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
         let current = scale_of(old);
         let scale = match &change {
             Change::Replace(scale) => scale.clone(),
-            Change::Patch(patch) => {
-                let kind = registry::find("autoscaling", "v1", "horizontalpodautoscalers").unwrap_or(row);
-                patch.apply(kind, &current).map_err(Some)?
-            }
+            Change::Patch(patch) => patch.apply(Gvk::new("autoscaling", "v1", "Scale"), &current).map_err(Some)?,
         };
         let name = meta::text(old, "name");
         let given = meta::text(&scale, "resourceVersion");

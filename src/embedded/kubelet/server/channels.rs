@@ -13,8 +13,9 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::Refusal;
 
@@ -89,4 +90,11 @@ pub(super) async fn send(sink: &mut Sink, channel: u8, bytes: &[u8]) -> Result<(
     frame.push(channel);
     frame.extend_from_slice(bytes);
     sink.send(Message::Binary(Bytes::from(frame))).await
+}
+
+/// Ends the conversation. Anything but a normal closure is an error to client-go's reader.
+pub(super) async fn close(sink: &mut Sink) -> Result<(), Error> {
+    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    sink.send(Message::Close(Some(normal))).await?;
+    sink.close().await
 }

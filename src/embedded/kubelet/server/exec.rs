@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::SplitStream;
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ pub(super) async fn attach(
 async fn finish(sink: &mut Sink, status: &Value) {
     // A client that has gone needs no answer.
     if channels::send(sink, ERROR, status.to_string().as_bytes()).await.is_ok() {
-        let _ = sink.close().await;
+        let _ = channels::close(sink).await;
     }
 }
 

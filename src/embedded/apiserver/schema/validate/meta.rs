@@ -12,7 +12,9 @@ pub(super) fn validate(gvk: Gvk<'_>, value: &Value, errors: &mut Vec<FieldError>
     } else if !name.is_empty() {
         let rule = match (gvk.group, gvk.kind) {
             ("", "Namespace" | "Service") => names::dns_label,
-            ("rbac.authorization.k8s.io", _) => names::path_segment,
+            ("rbac.authorization.k8s.io" | "certificates.k8s.io" | "events.k8s.io", _) | ("", "Event") => {
+                names::path_segment
+            }
             _ => names::dns_subdomain,
         };
         errors.extend(rule(name).map(|detail| invalid("metadata.name", json!(name), detail)));
