@@ -4,6 +4,12 @@
 
 #[path = "api/common.rs"]
 mod common;
+#[path = "api/forms.rs"]
+mod forms;
+#[path = "api/watches.rs"]
+mod watches;
+#[path = "api/writes.rs"]
+mod writes;
 
 use envctl::embedded::apiserver::User;
 use futures::TryStreamExt as _;
@@ -262,14 +268,19 @@ async fn what_it_costs() {
 async fn applying_owns_fields_and_conflicts_name_the_owner() {
     let cluster = common::Served::start().await;
     let api: Api<ConfigMap> = Api::namespaced(cluster.client().await, "default");
-    let applied = |value: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": value}});
+    let applied =
+        |value: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": value}});
     api.patch("a", &PatchParams::apply("one"), &Patch::Apply(applied("1"))).await.expect("created");
     let conflict = api.patch("a", &PatchParams::apply("two"), &Patch::Apply(applied("2"))).await.expect_err("owned");
     let words = "Apply failed with 1 conflict: conflict with \"one\": .data.k";
-    assert!(matches!(&conflict, kube::Error::Api(status) if status.code == 409 && status.message == words), "{conflict}");
+    assert!(
+        matches!(&conflict, kube::Error::Api(status) if status.code == 409 && status.message == words),
+        "{conflict}"
+    );
     let forced = api.patch("a", &PatchParams::apply("two").force(), &Patch::Apply(applied("2"))).await.expect("forced");
     assert_eq!(forced.data.expect("data")["k"], "2");
-    let unchanged = api.patch("a", &PatchParams::apply("two").force(), &Patch::Apply(applied("2"))).await.expect("again");
+    let unchanged =
+        api.patch("a", &PatchParams::apply("two").force(), &Patch::Apply(applied("2"))).await.expect("again");
     assert_eq!(unchanged.metadata.resource_version, forced.metadata.resource_version);
     cluster.stop().await;
 }

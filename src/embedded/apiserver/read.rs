@@ -44,7 +44,7 @@ pub fn object(context: &Context<'_>, code: StatusCode, stored: &Stored) -> Resul
     let accept = context.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     Ok(match negotiate::form(accept)? {
         Form::Object => json(code, convert::bytes(context.row, stored)),
-        Form::Metadata => json(code, partial(stored, true)?),
+        Form::Metadata => json(code, partial(stored)?),
         Form::Table => {
             let table = table(context, std::slice::from_ref(&stored), &stored.index.revision.to_string(), None, true)?;
             json_value(code, &table)
@@ -136,7 +136,11 @@ pub fn list(context: &Context<'_>) -> Result<Response<Body>, Status> {
             }
         })?;
     let revision = page.revision.to_string();
-    let next = page.next.as_ref().map(|(key, left)| (encode_continue(page.revision, key), *left));
+    // What a selector leaves out makes the number of those to come unknowable (`store.go`, `GetList`).
+    let counted = selector.is_everything();
+    let next = page
+        .next
+        .map(|(key, left)| Next { token: encode_continue(page.revision, &key), left: counted.then_some(left) });
     match form {
         Form::Table => {
             let items: Vec<&Stored> = page.items.iter().map(AsRef::as_ref).collect();
@@ -144,22 +148,15 @@ pub fn list(context: &Context<'_>) -> Result<Response<Body>, Status> {
             Ok(json_value(StatusCode::OK, &table))
         }
         Form::Metadata => {
-            let items = page.items.iter().map(|stored| partial(stored, false)).collect::<Result<Vec<_>, _>>()?;
+            let items = page.items.iter().map(|stored| partial(stored)).collect::<Result<Vec<_>, _>>()?;
             Ok(json(
                 StatusCode::OK,
-                envelope("meta.k8s.io/v1", "PartialObjectMetadata", &revision, next, selector.is_everything(), items),
+                envelope("meta.k8s.io/v1", "PartialObjectMetadata", &revision, next.as_ref(), items),
             ))
         }
         Form::Object => {
             let items = page.items.iter().map(|stored| convert::bytes(context.row, stored)).collect();
-            let body = envelope(
-                &context.row.api_version(),
-                context.row.kind,
-                &revision,
-                next,
-                selector.is_everything(),
-                items,
-            );
+            let body = envelope(&context.row.api_version(), context.row.kind, &revision, next.as_ref(), items);
             Ok(json(StatusCode::OK, body))
         }
     }
@@ -210,28 +207,28 @@ fn invalid_list(detail: &str) -> Status {
     )
 }
 
-fn list_metadata(revision: &str, next: Option<&(String, usize)>, counted: bool) -> Value {
+/// Where a list goes on.
+pub struct Next {
+    token: String,
+    /// How many are to come, if that is known.
+    left: Option<usize>,
+}
+
+fn list_metadata(revision: &str, next: Option<&Next>) -> Value {
     let mut metadata = serde_json::json!({"resourceVersion": revision});
-    if let Some((token, left)) = next {
-        metadata["continue"] = Value::String(token.clone());
-        if counted {
-            metadata["remainingItemCount"] = (*left).into();
+    if let Some(next) = next {
+        metadata["continue"] = Value::String(next.token.clone());
+        if let Some(left) = next.left {
+            metadata["remainingItemCount"] = left.into();
         }
     }
     metadata
 }
 
-fn envelope(
-    api_version: &str,
-    kind: &str,
-    revision: &str,
-    next: Option<(String, usize)>,
-    counted: bool,
-    items: Vec<Bytes>,
-) -> Body {
+fn envelope(api_version: &str, kind: &str, revision: &str, next: Option<&Next>, items: Vec<Bytes>) -> Body {
     let head = Bytes::from(format!(
         "{{\"kind\":\"{kind}List\",\"apiVersion\":\"{api_version}\",\"metadata\":{},\"items\":[",
-        list_metadata(revision, next.as_ref(), counted)
+        list_metadata(revision, next)
     ));
     let size: usize = items.iter().map(|item| item.len() + 1).sum();
     if size <= ONE_PIECE {
@@ -265,7 +262,7 @@ struct OnlyMetadata<'a> {
 }
 
 /// Only an object's metadata, as a `PartialObjectMetadata`.
-pub fn partial(stored: &Stored, _alone: bool) -> Result<Bytes, Status> {
+pub fn partial(stored: &Stored) -> Result<Bytes, Status> {
     let object: OnlyMetadata<'_> =
         serde_json::from_slice(&stored.bytes).map_err(|error| Status::internal(error.to_string()))?;
     Ok(Bytes::from(format!(
@@ -279,7 +276,7 @@ pub fn table(
     context: &Context<'_>,
     items: &[&Stored],
     revision: &str,
-    next: Option<&(String, usize)>,
+    next: Option<&Next>,
     definitions: bool,
 ) -> Result<Value, Status> {
     let include = include_object(context)?;
@@ -314,7 +311,7 @@ pub fn table_of(
     row: &'static Row,
     items: &[&Stored],
     revision: &str,
-    next: Option<&(String, usize)>,
+    next: Option<&Next>,
     definitions: bool,
     include: IncludeObject,
 ) -> Value {
@@ -339,7 +336,7 @@ pub fn table_of(
     serde_json::json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
-        "metadata": list_metadata(revision, next, true),
+        "metadata": list_metadata(revision, next),
         "columnDefinitions": if definitions { tables::columns(row.group, row.kind) } else { Value::Array(Vec::new()) },
         "rows": rows,
     })

@@ -242,7 +242,7 @@ impl Watch {
     fn frame(&mut self, out: &mut BytesMut, kind: &str, stored: &Stored) {
         let object = match self.form {
             Form::Object => convert::bytes(self.row, stored),
-            Form::Metadata => read::partial(stored, true).unwrap_or_default(),
+            Form::Metadata => read::partial(stored).unwrap_or_default(),
             Form::Table => {
                 let revision = stored.index.revision.to_string();
                 let table = read::table_of(self.row, &[stored], &revision, None, !self.defined, self.include);

@@ -88,7 +88,8 @@ impl Kubelet {
     /// # Errors
     /// [`KubeletError`]; nothing is left running then.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, KubeletError> {
-        let Config { node_name, state_dir, client, proxy_client, runtime, network, images, cluster_domain, dns_ip } = config;
+        let Config { node_name, state_dir, client, proxy_client, runtime, network, images, cluster_domain, dns_ip } =
+            config;
         for name in ["pods", "logs"] {
             let path = state_dir.join(name);
             std::fs::create_dir_all(&path).map_err(|source| KubeletError::StateDir { path, source })?;

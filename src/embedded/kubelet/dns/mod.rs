@@ -48,7 +48,12 @@ impl Dns {
     ///
     /// # Errors
     /// [`KubeletError::Dns`].
-    pub async fn bind(network: &dyn NodeNetwork, ip: Ipv4Addr, domain: String, table: watch::Receiver<Arc<Table>>) -> Result<Self, KubeletError> {
+    pub async fn bind(
+        network: &dyn NodeNetwork,
+        ip: Ipv4Addr,
+        domain: String,
+        table: watch::Receiver<Arc<Table>>,
+    ) -> Result<Self, KubeletError> {
         let address = SocketAddrV4::new(ip, 53);
         let failed = |source| KubeletError::Dns { address, source };
         let udp = network.bind_udp(address).await.map_err(failed)?;
@@ -142,7 +147,11 @@ impl Zone {
                 reply.add_answer(Record::from_rdata(question.name.clone(), TTL, data));
             }
         }
-        let limit = if udp { asked.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).max(512)) } else { usize::MAX };
+        let limit = if udp {
+            asked.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).max(512))
+        } else {
+            usize::MAX
+        };
         Reply::Done(match reply.to_vec() {
             Ok(bytes) if bytes.len() > limit => {
                 let mut short = response_to(&asked);
@@ -157,14 +166,26 @@ impl Zone {
     fn soa(&self) -> Option<Record> {
         let name = |text: String| Name::from_ascii(text).ok();
         let zone = name(format!("{}.", self.domain))?;
-        let soa = SOA::new(name(format!("ns.dns.{}.", self.domain))?, name(format!("hostmaster.{}.", self.domain))?, 1, 7200, 1800, 86400, TTL);
+        let soa = SOA::new(
+            name(format!("ns.dns.{}.", self.domain))?,
+            name(format!("hostmaster.{}.", self.domain))?,
+            1,
+            7200,
+            1800,
+            86400,
+            TTL,
+        );
         Some(Record::from_rdata(zone, TTL, RData::SOA(soa)))
     }
 
     async fn forward_udp(&self, query: &[u8], asked: &Message) -> Vec<u8> {
         for resolver in &self.resolvers {
             let exchange = async {
-                let any: SocketAddr = if resolver.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+                let any: SocketAddr = if resolver.is_ipv4() {
+                    (Ipv4Addr::UNSPECIFIED, 0).into()
+                } else {
+                    (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+                };
                 let socket = UdpSocket::bind(any).await?;
                 socket.connect(resolver).await?;
                 socket.send(query).await?;

@@ -54,7 +54,9 @@ pub fn answer(table: &Table, domain: &str, name: &str, kind: Kind) -> Answer {
     if name == domain {
         return Answer::Records(Vec::new());
     }
-    let Some(inner) = name.strip_suffix(domain).and_then(|inner| inner.strip_suffix('.')) else { return Answer::Outside };
+    let Some(inner) = name.strip_suffix(domain).and_then(|inner| inner.strip_suffix('.')) else {
+        return Answer::Outside;
+    };
     let labels: Vec<&str> = inner.split('.').collect();
     match labels.as_slice() {
         ["svc" | "pod"] => Answer::Records(Vec::new()),
@@ -67,7 +69,9 @@ pub fn answer(table: &Table, domain: &str, name: &str, kind: Kind) -> Answer {
             Err(_) => Answer::NoSuchName,
         },
         [rest @ .., service, namespace, "svc"] => {
-            let Some(entry) = table.entries.get(&((*namespace).to_owned(), (*service).to_owned())) else { return Answer::NoSuchName };
+            let Some(entry) = table.entries.get(&((*namespace).to_owned(), (*service).to_owned())) else {
+                return Answer::NoSuchName;
+            };
             if entry.service.is_none() {
                 return Answer::NoSuchName;
             }
@@ -144,7 +148,9 @@ fn srv(entry: &Entry, full: &str, port: &str, protocol: &str) -> Vec<Data> {
         let spec = entry.service.as_ref().and_then(|service| service.spec.as_ref());
         let ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
         return ports
-            .filter(|candidate| matches(candidate.name.as_deref().unwrap_or_default(), candidate.protocol.as_deref().unwrap_or("TCP")))
+            .filter(|candidate| {
+                matches(candidate.name.as_deref().unwrap_or_default(), candidate.protocol.as_deref().unwrap_or("TCP"))
+            })
             .filter_map(|candidate| Some(Data::Srv(u16::try_from(candidate.port).ok()?, full.to_owned())))
             .collect();
     }
@@ -192,13 +198,24 @@ mod tests {
         let mut table = Table::default();
         let mut add = |name: &str, spec: serde_json::Value, endpoints: &[(&str, Option<&str>)]| {
             let service = json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec});
-            let endpoints = endpoints.iter().map(|(ip, hostname)| Endpoint { ip: ip.parse().unwrap(), ready: true, hostname: hostname.map(str::to_owned) });
+            let endpoints = endpoints.iter().map(|(ip, hostname)| Endpoint {
+                ip: ip.parse().unwrap(),
+                ready: true,
+                hostname: hostname.map(str::to_owned),
+            });
             let slice = Slice { ports: vec![("http".into(), 8080, "TCP".into())], endpoints: endpoints.collect() };
-            let entry = Entry { service: Some(Arc::new(serde_json::from_value(service).unwrap())), slices: [("s".to_owned(), slice)].into() };
+            let entry = Entry {
+                service: Some(Arc::new(serde_json::from_value(service).unwrap())),
+                slices: [("s".to_owned(), slice)].into(),
+            };
             table.entries.insert(("ns".to_owned(), name.to_owned()), Arc::new(entry));
         };
         add("web", json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]}), &[("10.244.0.5", None)]);
-        add("db", json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}), &[("10.244.0.6", Some("db-0")), ("10.244.0.7", None)]);
+        add(
+            "db",
+            json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}),
+            &[("10.244.0.6", Some("db-0")), ("10.244.0.7", None)],
+        );
         add("ext", json!({"type": "ExternalName", "externalName": "example.com"}), &[]);
         add("idle", json!({"clusterIP": "None"}), &[]);
         table
@@ -211,7 +228,11 @@ mod tests {
         for (name, kind, expected) in [
             ("web.ns.svc.cluster.local", Kind::A, Answer::Records(vec![a("10.96.0.7")])),
             ("web.ns.svc.cluster.local", Kind::Other, Answer::Records(vec![])),
-            ("_http._tcp.web.ns.svc.cluster.local", Kind::Srv, Answer::Records(vec![Data::Srv(80, "web.ns.svc.cluster.local".into())])),
+            (
+                "_http._tcp.web.ns.svc.cluster.local",
+                Kind::Srv,
+                Answer::Records(vec![Data::Srv(80, "web.ns.svc.cluster.local".into())]),
+            ),
             ("_nope._tcp.web.ns.svc.cluster.local", Kind::Srv, Answer::NoSuchName),
             ("db.ns.svc.cluster.local", Kind::A, Answer::Records(vec![a("10.244.0.6"), a("10.244.0.7")])),
             ("db-0.db.ns.svc.cluster.local", Kind::A, Answer::Records(vec![a("10.244.0.6")])),
@@ -232,7 +253,11 @@ mod tests {
             ("ns.svc.cluster.local", Kind::A, Answer::Records(vec![])),
             ("other.svc.cluster.local", Kind::A, Answer::NoSuchName),
             ("7.0.96.10.in-addr.arpa", Kind::Ptr, Answer::Records(vec![Data::Ptr("web.ns.svc.cluster.local".into())])),
-            ("6.0.244.10.in-addr.arpa", Kind::Ptr, Answer::Records(vec![Data::Ptr("db-0.db.ns.svc.cluster.local".into())])),
+            (
+                "6.0.244.10.in-addr.arpa",
+                Kind::Ptr,
+                Answer::Records(vec![Data::Ptr("db-0.db.ns.svc.cluster.local".into())]),
+            ),
             ("9.9.244.10.in-addr.arpa", Kind::Ptr, Answer::NoSuchName),
             ("8.8.8.8.in-addr.arpa", Kind::Ptr, Answer::Outside),
             ("example.com", Kind::A, Answer::Outside),
