@@ -24,7 +24,7 @@ pub struct Status {
     pub reason: &'static str,
     /// What it happened to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
     /// The HTTP status code.
     pub code: u16,
 }
@@ -137,7 +137,7 @@ impl Status {
     pub fn no_such_resource() -> Self {
         let mut status =
             Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource");
-        status.details = Some(Details::default());
+        status.details = Some(Box::default());
         status
     }
 
@@ -212,7 +212,7 @@ impl Status {
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         );
-        status.details = Some(Details::default());
+        status.details = Some(Box::default());
         status
     }
 
@@ -242,7 +242,7 @@ impl Status {
     /// It did not happen in time (`errors.NewTimeoutError`).
     pub fn timeout(message: &str, retry_after_seconds: u32) -> Self {
         let mut status = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: {message}"));
-        status.details = Some(Details { retry_after_seconds, ..Details::default() });
+        status.details = Some(Box::new(Details { retry_after_seconds, ..Details::default() }));
         status
     }
 

@@ -140,6 +140,7 @@ fn read_slice(slice: &EndpointSlice) -> Slice {
 }
 
 /// Events of both watches in one stream.
+#[expect(clippy::large_enum_variant, reason = "a hundred at most exist at a time, each for a moment")]
 enum Change {
     Service(Event<Service>),
     Slice(Event<EndpointSlice>),

@@ -142,8 +142,8 @@ impl Policy {
 
     /// Shows a user's rules in a namespace one by one until `visit` says stop (true). Bindings to
     /// missing roles come as errors.
-    pub fn visit<'a>(
-        &'a self,
+    pub fn visit(
+        &self,
         user: &User,
         namespace: &str,
         mut visit: impl FnMut(Result<&[Rule], MissingRole>) -> bool,

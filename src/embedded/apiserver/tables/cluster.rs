@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::format::{age, any_text, condition, count, first, labels, list, name, selector, since, text, text_or};
-use super::{Printer, name_and_age};
+use super::{Cells, Printer, name_and_age};
 
 const NAMED: &[&str] = &["Name", "Age"];
 const BINDING: &[&str] = &["Name", "Role", "Age", "Users*", "Groups*", "ServiceAccounts*"];
@@ -48,7 +48,7 @@ const NODE: &[&str] = &[
 ];
 
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
-    let (columns, cells): (&'static [&'static str], fn(&Value, Timestamp) -> Vec<Value>) = match (group, kind) {
+    let (columns, cells): (&'static [&'static str], Cells) = match (group, kind) {
         ("", "Service") => (&["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector*"], service),
         ("", "Endpoints") => (&["Name", "Endpoints", "Age"], endpoints),
         ("discovery.k8s.io", "EndpointSlice") => {

@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 
 use self::format::{age, name, text};
 
+/// How an object becomes cells.
+type Cells = fn(&Value, Timestamp) -> Vec<Value>;
+
 /// A kind's columns, as `Name|type|priority` words, and how an object of it becomes cells.
 struct Printer {
     columns: &'static [&'static str],
-    cells: fn(&Value, Timestamp) -> Vec<Value>,
+    cells: Cells,
 }
 
 fn printer(group: &str, kind: &str) -> Option<Printer> {

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::format::{
     age, any_text, condition, containers, count, human, labels, list, name, selector, since, text, text_or, time,
 };
-use super::{Printer, pods};
+use super::{Cells, Printer, pods};
 
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
-    let (columns, cells): (&'static [&'static str], fn(&Value, Timestamp) -> Vec<Value>) = match (group, kind) {
+    let (columns, cells): (&'static [&'static str], Cells) = match (group, kind) {
         ("", "Pod") => (pods::COLUMNS, pods::cells),
         ("apps", "Deployment") => {
             (&["Name", "Ready", "Up-to-date", "Available", "Age", "Containers*", "Images*", "Selector*"], deployment)

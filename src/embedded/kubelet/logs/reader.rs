@@ -222,14 +222,12 @@ mod tests {
     use super::super::writer::Writer;
     use super::*;
 
-    fn collect(mut from: mpsc::Receiver<Bytes>) -> impl Future<Output = String> {
-        async move {
-            let mut text = Vec::new();
-            while let Some(bytes) = from.recv().await {
-                text.extend_from_slice(&bytes);
-            }
-            String::from_utf8(text).unwrap()
+    async fn collect(mut from: mpsc::Receiver<Bytes>) -> String {
+        let mut text = Vec::new();
+        while let Some(bytes) = from.recv().await {
+            text.extend_from_slice(&bytes);
         }
+        String::from_utf8(text).unwrap()
     }
 
     async fn all(path: &Path, options: Options) -> String {
