@@ -281,7 +281,7 @@ impl Observed {
     /// What a pod is doing, and what its probe said last.
     fn detail(&self, pod: &Pod) -> String {
         let progress = pods::progress(pod);
-        let probe = self.events_of(pod).filter(|event| event.reason.as_deref() == Some("Unhealthy")).next_back();
+        let probe = self.events_of(pod).rfind(|event| event.reason.as_deref() == Some("Unhealthy"));
         match probe.and_then(|event| event.message.as_deref()) {
             Some(message) if progress.starts_with("running") => one_line(message),
             _ => progress,
@@ -302,7 +302,7 @@ impl Observed {
         if pods::is_started(pod) {
             return None;
         }
-        let event = self.events_of(pod).filter(|event| event.reason.as_deref() == Some("FailedMount")).next_back()?;
+        let event = self.events_of(pod).rfind(|event| event.reason.as_deref() == Some("FailedMount"))?;
         let message = event.message.as_deref()?;
         message.contains("not found").then(|| Finding {
             cause: Cause::MissingConfig,

@@ -163,8 +163,8 @@ impl Host<'_> {
         let apart = |top: &&str| mount.path.starts_with(top);
         mount.keeps_files
             && mount.path.components().count() > 2
-            && !FRESH.iter().any(|top| apart(top))
-            && !HIDDEN.iter().any(|top| apart(top))
+            && !FRESH.iter().any(apart)
+            && !HIDDEN.iter().any(apart)
             && self.on_host(&mount.path).is_dir()
     }
 
