@@ -168,7 +168,7 @@ async fn a_pods_token_is_its_accounts_until_the_pod_is_gone() {
     .expect("a request");
     let accounts: Api<ServiceAccount> = Api::namespaced(admin, "default");
     let token = accounts.create_token_request("default", &PostParams::default(), &request).await.expect("a token");
-    let token = token.status.and_then(|status| Option::<String>::from(status.token)).expect("a token");
+    let token = token.status.and_then(|status| status.token).expect("a token");
     let kubeconfig = cluster.api.kubeconfig(&cluster.url, &token, "default");
     let client = common::client_of(&kubeconfig).await;
     let refused =

@@ -2,6 +2,8 @@
 
 mod agent;
 mod context;
+#[path = "../common/program.rs"]
+mod program;
 mod refused;
 #[path = "../common/require.rs"]
 mod require;

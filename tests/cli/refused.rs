@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use super::context::{Context, ENVCTL};
-use super::require::{program, require};
+use super::program::program;
+use super::require::require;
 
 const SLEEPER: &str = "\
 images:

@@ -1,8 +1,7 @@
 //! What a test needs of the machine. Absent, the test says so and passes; with `ENVCTL_REQUIRE=all` it fails.
 
-use std::process::{Command, Stdio};
-
 /// `true` if `met`; otherwise says what is missing, and fails where everything is required.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub fn require(met: bool, what: &str) -> bool {
     if met {
         return true;
@@ -10,9 +9,4 @@ pub fn require(met: bool, what: &str) -> bool {
     assert!(std::env::var("ENVCTL_REQUIRE").as_deref() != Ok("all"), "ENVCTL_REQUIRE=all, but {what} is missing");
     eprintln!("skipped: {what} is missing");
     false
-}
-
-/// Whether a program can be started.
-pub fn program(name: &str, argument: &str) -> bool {
-    Command::new(name).arg(argument).stdin(Stdio::null()).output().is_ok()
 }

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../common/require.rs"]
 mod require;
 
@@ -60,7 +62,7 @@ fn session() -> Option<&'static Session> {
     }
     SESSION
         .get_or_init(|| {
-            if !require::require(require::program("kubectl", "--help"), "kubectl") {
+            if !require::require(program::program("kubectl", "--help"), "kubectl") {
                 return None;
             }
             let directory = tempfile::tempdir().expect("a temporary directory");

@@ -88,6 +88,7 @@ async fn figures() {
 }
 
 /// Of the node, and of its containers' first processes on average: resident, and its own share.
+#[expect(clippy::print_stdout, reason = "figures are for people")]
 fn memory() {
     let (mut node, mut reapers) = (None, Vec::new());
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {

@@ -1,5 +1,7 @@
 //! The sandbox against the real kernel: as whoever runs the tests and, when that is root, also as an ordinary user.
 
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../common/require.rs"]
 mod require;
 
@@ -21,7 +23,7 @@ fn all_of_it_as_an_ordinary_user() {
     if !rig::is_root() {
         return;
     }
-    let met = require::program("setpriv", "--version");
+    let met = program::program("setpriv", "--version");
     if !require::require(met, "setpriv (util-linux)") {
         return;
     }

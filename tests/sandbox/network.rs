@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use envctl::embedded::kubelet::runtime::{NodeNetwork, Runtime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::require::{program, require};
+use crate::program::program;
+use crate::require::require;
 use crate::rig::{container, finish, node, pod, read_line, sandbox};
 
 /// Serves its own name on a port, for ever, once it has said that it listens.

@@ -49,6 +49,7 @@ fn killer() {
     let mut caught_running = 0;
     for round in 0..KILLS {
         let mut command = as_role("owner", "teardown::owner", mark.as_ref());
+        #[expect(clippy::zombie_processes, reason = "all are reaped below, whoever started them")]
         let owner = command.stdout(Stdio::null()).process_group(0).spawn().expect("the owner");
         // A moment, not a wait: spread over the time that start and the first pods take.
         std::thread::sleep(Duration::from_micros(round * round * 7 % 60_000));

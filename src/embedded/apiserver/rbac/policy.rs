@@ -142,12 +142,7 @@ impl Policy {
 
     /// Shows a user's rules in a namespace one by one until `visit` says stop (true). Bindings to
     /// missing roles come as errors.
-    pub fn visit(
-        &self,
-        user: &User,
-        namespace: &str,
-        mut visit: impl FnMut(Result<&[Rule], MissingRole>) -> bool,
-    ) {
+    pub fn visit(&self, user: &User, namespace: &str, mut visit: impl FnMut(Result<&[Rule], MissingRole>) -> bool) {
         let cluster = self.bindings.get("").into_iter().flatten();
         let local = self.bindings.get(namespace).filter(|_| !namespace.is_empty()).into_iter().flatten();
         for binding in cluster.chain(local) {
