@@ -190,3 +190,50 @@ async fn a_dry_run_answers_and_stores_nothing() {
     assert!(status.message.contains("unknown field \"datta\""), "{status:?}");
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn a_pod_waits_for_a_node_and_says_why() {
+    use k8s_openapi::api::core::v1::Event;
+    use kube::api::ListParams;
+    let cluster = common::Served::start().await;
+    let client = cluster.client().await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let nodes: Api<Node> = Api::all(client.clone());
+    let pod = |name: &str| json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let create = async |object: Value| pods.create(&PostParams::default(), &of(object)).await.expect("created");
+    let place = async |name: &str| {
+        let pod = pods.get(name).await.expect("there");
+        let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+        let scheduled = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
+        (pod.spec.and_then(|spec| spec.node_name), scheduled.map(|condition| (condition.status, condition.message)))
+    };
+    create(pod("early")).await;
+    assert_eq!(place("early").await, (None, None), "there is no node yet");
+    let mut gated = pod("gated");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/gate"}]);
+    create(gated).await;
+
+    nodes.create(&PostParams::default(), &of(json!({"metadata": {"name": "n"}}))).await.expect("a node");
+    let nowhere = |why: &str| (None, Some(("False".to_owned(), Some(format!("0/1 nodes are available: 1 {why}.")))));
+    assert_eq!(place("early").await, nowhere("node(s) had untolerated taint(s)"));
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    nodes.patch_status("n", &PatchParams::default(), &Patch::Merge(ready)).await.expect("ready");
+    let here = (Some("n".to_owned()), Some(("True".to_owned(), None)));
+    assert_eq!(place("early").await, here);
+    assert_eq!(place("gated").await.0, None);
+    let open = json!([{"op": "remove", "path": "/spec/schedulingGates"}]);
+    let open: Patch<()> = Patch::Json(serde_json::from_value(open).expect("a patch"));
+    pods.patch("gated", &PatchParams::default(), &open).await.expect("opened");
+    assert_eq!(place("gated").await, here);
+
+    nodes.cordon("n").await.expect("cordoned");
+    create(pod("late")).await;
+    assert_eq!(place("late").await, nowhere("node(s) were unschedulable"));
+    let events: Api<Event> = Api::namespaced(client, "default");
+    let events = events.list(&ListParams::default().fields("involvedObject.name=late")).await.expect("events");
+    let reasons: Vec<_> = events.items.iter().filter_map(|event| event.reason.as_deref()).collect();
+    assert_eq!(reasons, ["FailedScheduling"]);
+    nodes.uncordon("n").await.expect("uncordoned");
+    assert_eq!(place("late").await, here);
+    cluster.stop().await;
+}

@@ -167,6 +167,7 @@ pub fn create(context: &mut Context<'_>, mut object: Value, options: &WriteOptio
             CommitError::NamespaceTerminating => admission::namespace_refusal(context, &name),
         })?;
     admitted.keep();
+    admission::stored(context.server, row, &stored, true);
     Ok(stored)
 }
 
@@ -284,6 +285,8 @@ pub fn update(
             Ok(stored) => {
                 if finished {
                     admission::removed(context.server, row, &new);
+                } else {
+                    admission::stored(context.server, row, &stored, false);
                 }
                 return Ok(Outcome { stored, created: false });
             }

@@ -17,6 +17,7 @@ use super::Server;
 use super::context::Context;
 use super::registry::Row;
 use super::status::Status;
+use super::store::Stored;
 use super::write::Part;
 
 pub use namespace::{may_delete, refusal as namespace_refusal};
@@ -76,6 +77,11 @@ pub fn update(context: &mut Context<'_>, part: Part, new: &mut Value, old: &Valu
 /// Owners and finalizers may be changed by whoever holds less than the role grants (`IsOnlyMutatingGCFields`).
 fn granting_changed(new: &Value, old: &Value) -> bool {
     ["rules", "aggregationRule", "roleRef", "subjects"].iter().any(|field| new[field] != old[field])
+}
+
+/// An object was written: pods that wait for a node may have one now.
+pub fn stored(server: &Server, row: &Row, object: &std::sync::Arc<Stored>, is_new: bool) {
+    placement::stored(server, row.id(), object, is_new);
 }
 
 /// Gives back what a removed object held.
