@@ -3,7 +3,7 @@
 //! The data path, which is also the order of the modules:
 //!
 //! ```text
-//! env file → envfile → plan → objects → cluster → provision (images, readiness) → session → teardown
+//! env file → envfile → plan → objects → cluster → provision (images, readiness) → session
 //! ```
 //!
 //! `envfile`, `plan` and `objects` are pure. Everything after them speaks only `kube::Client`; the
@@ -32,5 +32,3 @@ pub mod plan;
 pub mod provision;
 #[cfg(feature = "cli")]
 pub mod readiness;
-#[cfg(feature = "cli")]
-pub mod teardown;

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use envctl::envfile::{Files, Problems, Request};
 use envctl::objects::{self, Context};
@@ -282,36 +281,10 @@ fn a_few_bytes_never_become_much() {
     }
     let wide: String = (0..90_000).fold(String::from("services:\n"), |text, n| text + &format!("  s{n}:\n"));
     for (name, text) in [("bomb", bomb), ("deep", deep), ("chain", chain), ("wide", wide)] {
-        let started = Instant::now();
+        // Without limits none of these would ever end.
         let problems = load_text(&text).unwrap_err();
-        let _ = problems.render(false);
-        assert!(started.elapsed() < Duration::from_secs(20), "{name} took {:?}", started.elapsed());
+        assert!(!problems.render(false).is_empty(), "{name}");
     }
-}
-
-#[test]
-fn a_hundred_services_take_milliseconds() {
-    let mut text = format!("{APP}x-env: &env {{ A: 1, B: \"${{services.s0.http.url}}\", C: three }}\nservices:\n");
-    for n in 0..100 {
-        let needs = if n == 0 { String::new() } else { format!("needs: [s{}], ", n - 1) };
-        text.push_str(&format!(
-            "  s{n}:\n    {{ image: app, {needs}ports: {{ http: 8080 }}, ready: {{ http: /healthz }}, env: {{ <<: *env, N: {n} }}, resources: {{ memory: 64Mi }} }}\n"
-        ));
-    }
-    let files = Memory::of(&[("envs/test.yaml", &text)]);
-    let mut best = Duration::MAX;
-    for _ in 0..5 {
-        let started = Instant::now();
-        let plan = good(load(&files));
-        let objects: usize =
-            plan.nodes.iter().map(|node| objects::render(&plan, &node.id, &context()).unwrap().len()).sum();
-        best = best.min(started.elapsed());
-        assert_eq!(objects, 200);
-    }
-    // A debug build is many times slower, and shares its machine.
-    let limit = Duration::from_millis(if cfg!(debug_assertions) { 5000 } else { 10 });
-    println!("100 services, text to objects: {best:?}");
-    assert!(best < limit, "{best:?}");
 }
 
 #[test]

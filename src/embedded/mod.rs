@@ -33,7 +33,7 @@ use self::apiserver::{ApiServer, ApiServerError, User};
 use self::controllers::Controllers;
 use self::kubelet::image::{Image, ImageTable};
 use self::kubelet::process::{self, ProcessRuntime};
-use self::kubelet::proxy::{PortRef, ServiceDialer};
+use self::kubelet::proxy::{DialError, PortRef, ServiceDialer};
 use self::kubelet::runtime::NodeNetwork as _;
 use self::kubelet::{Kubelet, KubeletError};
 
@@ -114,6 +114,12 @@ pub enum EmbeddedError {
     /// The kubelet.
     #[error("starting the kubelet: {0}")]
     Kubelet(#[from] KubeletError),
+    /// The node process is gone, and every pod with it.
+    #[error("the node process ended unexpectedly; every pod ended with it")]
+    NodeLost,
+    /// No connection to a service.
+    #[error("connecting to a service: {0}")]
+    Connect(#[from] DialError),
     /// It was stopped.
     #[error("the cluster has been stopped")]
     Stopped,
@@ -189,7 +195,7 @@ impl EmbeddedCluster {
     /// Connects to a ready endpoint of a service; waits for the node, and for an endpoint to appear. The caller owns the deadline.
     ///
     /// # Errors
-    /// When the cluster has been stopped or never came up.
+    /// When every ready endpoint refuses, and when the cluster has been stopped or never came up.
     pub async fn connect(
         &self,
         namespace: &str,
@@ -203,7 +209,7 @@ impl EmbeddedCluster {
             Ok(Health::Starting) | Err(_) => return Err(Arc::new(EmbeddedError::Stopped)),
         };
         let connected = dialer.connect(namespace, service, PortRef::Number(port)).await;
-        connected.map_err(|_| Arc::new(EmbeddedError::Stopped))
+        connected.map_err(|error| Arc::new(EmbeddedError::Connect(error)))
     }
 
     /// Resolves when the node can't run pods (any more), with the reason.
@@ -286,8 +292,23 @@ impl Owner {
             Some(runtime) => self.start_kubelet(runtime).await,
             None => None,
         };
+        if let Some(runtime) = &runtime {
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = runtime.ended() => {
+                    self.ended::<()>(EmbeddedError::NodeLost);
+                }
+            }
+        }
         self.stop.cancelled().await;
-        self.tell.send_replace(Health::Ended(Arc::new(EmbeddedError::Stopped)));
+        // Whoever asks later hears of the first reason.
+        self.tell.send_if_modified(|health| {
+            let running = !matches!(health, Health::Ended(_));
+            if running {
+                *health = Health::Ended(Arc::new(EmbeddedError::Stopped));
+            }
+            running
+        });
 
         let mut forced = Vec::new();
         if let Some(kubelet) = kubelet {

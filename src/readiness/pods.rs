@@ -194,7 +194,7 @@ fn waiting(pod: &Pod, status: &ContainerStatus) -> Option<Finding> {
         "CreateContainerConfigError" => Some(Finding {
             cause: Cause::MissingConfig,
             message: format!("something its spec refers to is missing: {message}"),
-            hint: None,
+            hint: Some("Secrets and ConfigMaps come from `manifests:`, credentials also from `keys:`".to_owned()),
             patience: Patience::UntilGraphSettles,
             pod: None,
         }),
@@ -249,17 +249,26 @@ fn ending(status: &ContainerStatus, kind: Kind, role: Role, limits: &Limits, end
         Cause::CrashLoop { restarts: status.restart_count, code: ended.exit_code },
         match ended_by {
             Ended::ByItself => {
-                format!("container {} {}, after {} restarts", status.name, describe(&ended), status.restart_count)
+                format!("container {} {}, after {}", status.name, describe(&ended), times(status.restart_count))
             }
             Ended::ByProbe => {
-                format!(
-                    "container {} was restarted {} times because its probe failed",
-                    status.name, status.restart_count
-                )
+                format!("container {} failed its probe, after {}", status.name, times(status.restart_count))
             }
         },
         None,
     ))
+}
+
+fn times(restarts: i32) -> String {
+    if restarts == 1 { "1 restart".to_owned() } else { format!("{restarts} restarts") }
+}
+
+/// Whether the program was never run: then there is no log either.
+pub fn never_ran(status: &ContainerStatus) -> bool {
+    let reason = |state: &Option<ContainerState>| {
+        state.as_ref()?.terminated.as_ref()?.reason.clone().filter(|reason| START_REASONS.contains(&reason.as_str()))
+    };
+    reason(&status.state).or_else(|| reason(&status.last_state)).is_some()
 }
 
 #[cfg(test)]

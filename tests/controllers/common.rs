@@ -34,7 +34,11 @@ impl Cluster {
             ca_pem: api.certificate_authority_pem().to_owned(),
             volumes_dir: volumes.path().to_owned(),
         };
-        let clients = |name: &'static str| api.client(User::controller(name));
+        // As `embedded::Owner` does it, and upstream: the shared informers read with the manager's own identity.
+        let clients = |name: &'static str| match name {
+            controllers::SHARED_INFORMERS => api.client(User::new("system:kube-controller-manager", &[])),
+            _ => api.client(User::controller(name)),
+        };
         let controllers = Controllers::start(clients, config, shutdown.clone());
         let kubelet = tokio::spawn(kubelet(client.clone(), shutdown.clone()));
         Self { client, volumes, controllers, kubelet, shutdown }

@@ -1,5 +1,7 @@
 //! Provisioning against the real embedded cluster: environments come up, change, fail with one screen, and go.
 
+#[path = "../common/hello.rs"]
+mod hello;
 #[path = "../common/require.rs"]
 mod require;
 

@@ -26,6 +26,7 @@ pub struct Rig {
 impl Rig {
     /// `None` where this machine refuses namespaces.
     pub async fn start() -> Option<Self> {
+        crate::hello::build();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = Config {
             program: PathBuf::from(env!("CARGO_BIN_EXE_envctl")),
@@ -94,11 +95,7 @@ impl Rig {
     }
 }
 
-/// Where the compiled examples are: `hello` serves, and needs nothing to start.
-pub fn examples() -> PathBuf {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_envctl"));
-    program.parent().expect("a directory").join("examples")
-}
+pub use crate::hello::directory as examples;
 
 fn node(kind: NodeKind, name: &str, spec: Value, needs: &[(NodeKind, &str)]) -> Node {
     let need = |(kind, name): &(NodeKind, &str)| {

@@ -53,8 +53,12 @@ pub async fn supervise(streams: Streams, log: Option<Writer>, mut attach: mpsc::
                 Some(more) => pump.attached.push(more),
                 None => attach_open = false,
             },
-            () = readable(stdout.as_ref()), if stdout.is_some() => pump.read(Source::Stdout, &mut stdout),
-            () = readable(stderr.as_ref()), if stderr.is_some() => pump.read(Source::Stderr, &mut stderr),
+            () = readable(stdout.as_ref()), if stdout.is_some() => {
+                pump.read(Source::Stdout, &mut stdout, Stream::try_read);
+            }
+            () = readable(stderr.as_ref()), if stderr.is_some() => {
+                pump.read(Source::Stderr, &mut stderr, Stream::try_read);
+            }
             status = exit.wait_for(Option::is_some) => {
                 // A runtime that is gone took its processes with it.
                 break status.ok().and_then(|status| *status).unwrap_or(ExitStatus::Signal(libc::SIGKILL));
@@ -63,8 +67,8 @@ pub async fn supervise(streams: Streams, log: Option<Writer>, mut attach: mpsc::
     };
     let at = Timestamp::now();
     // Everything in the container is gone: what it said is in the pipes.
-    while stdout.is_some() && pump.read_more(Source::Stdout, &mut stdout) {}
-    while stderr.is_some() && pump.read_more(Source::Stderr, &mut stderr) {}
+    while pump.read(Source::Stdout, &mut stdout, Stream::read_now) {}
+    while pump.read(Source::Stderr, &mut stderr, Stream::read_now) {}
     pump.finish(Source::Stdout);
     pump.finish(Source::Stderr);
     End { status, at, log_error: pump.error }
@@ -84,15 +88,16 @@ struct Pump {
 }
 
 impl Pump {
-    fn read(&mut self, source: Source, stream: &mut Option<Arc<Stream>>) {
-        self.read_more(source, stream);
-    }
-
     /// Reads once. False when there is nothing more for now.
-    fn read_more(&mut self, source: Source, stream: &mut Option<Arc<Stream>>) -> bool {
+    fn read(
+        &mut self,
+        source: Source,
+        stream: &mut Option<Arc<Stream>>,
+        read: fn(&Stream, &mut [u8]) -> std::io::Result<usize>,
+    ) -> bool {
         let Some(from) = stream else { return false };
         let mut buffer = [0; CHUNK];
-        match from.try_read(&mut buffer) {
+        match read(from, &mut buffer) {
             Ok(0) => {
                 *stream = None;
                 false
@@ -129,5 +134,31 @@ impl Pump {
             self.error = Some(error.to_string());
             self.log = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    /// The exit may be known before the reactor has looked at the pipes.
+    #[tokio::test]
+    async fn last_words_are_logged_when_the_exit_is_known_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c/0.log");
+        let pipe = |words: &str| {
+            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+            let stream = Arc::new(Stream::new(read).unwrap());
+            std::fs::File::from(write).write_all(words.as_bytes()).unwrap();
+            stream
+        };
+        let (_exit, exited) = watch::channel(Some(ExitStatus::Code(4)));
+        let streams = Streams { stdout: pipe("out"), stderr: Some(pipe("no such table\n")), exit: exited };
+        let (_attach, attached) = mpsc::channel(1);
+        let end = supervise(streams, Some(Writer::create(path.clone(), 0).unwrap()), attached).await;
+        assert_eq!((end.status, end.log_error), (ExitStatus::Code(4), None));
+        let log = std::fs::read_to_string(path).unwrap();
+        assert!(log.contains("stderr F no such table\n") && log.contains("stdout P out"), "{log}");
     }
 }

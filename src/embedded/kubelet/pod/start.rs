@@ -21,7 +21,7 @@ use super::super::io::Stream;
 use super::super::logs;
 use super::super::logs::writer::Writer;
 use super::super::objects::{Watched, current};
-use super::super::restart::Backoff;
+use super::super::restart::{Backoff, Verdict};
 use super::super::runtime::{ContainerConfig, Mount, Process, RunAs, RuntimeError};
 use super::super::volumes::keeper::{Prepared, sub_path};
 use super::container::{End, Streams, supervise};
@@ -31,6 +31,10 @@ use super::{Context, field_path};
 
 /// Where a container writes its last words, unless it says otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// When a pod that failed to start is looked at again (`pod_workers.go`, `completeWork`: the back-off period, 10 s, with a jitter of
+/// up to half of it, of which this is the middle).
+const SYNC_AGAIN: Duration = Duration::from_millis(12_500);
 
 /// One start.
 pub struct Start {
@@ -245,32 +249,38 @@ impl Start {
                 self.stuck("ErrImageNeverPull", message).await;
             } else {
                 let why = format!(
-                    "failed to pull image {name:?}: this environment doesn't say how to run it; map it in the environment file: \
+                    "the environment file doesn't say how to run {name:?}; map it there: \
                      images: {{ {name:?}: {{ process: {{ entrypoint: [PROGRAM] }} }} }}"
                 );
                 self.event(Kind::Normal, "Pulling", format!("Pulling image {name:?}"));
                 self.event(Kind::Warning, "Failed", format!("Failed to pull image {name:?}: {why}"));
                 self.event(Kind::Warning, "Failed", "Error: ErrImagePull");
                 self.stuck("ErrImagePull", why.clone()).await;
-                let now = Instant::now();
-                backoff.next(now, now);
-                let wait = match backoff.judge(now, now) {
-                    super::super::restart::Verdict::Wait { delay, .. } => delay,
-                    super::super::restart::Verdict::Now => Duration::from_secs(10),
-                };
-                // ErrImagePull is seen first; then it backs off, as upstream's next sync finds.
-                tokio::select! {
-                    changed = images.changed() => if changed.is_err() { std::future::pending().await } else { continue },
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                let pulled = Instant::now();
+                backoff.next(pulled, pulled);
+                let mut backing_off = false;
+                // Each sync either finds the back-off running (ImagePullBackOff) or pulls again.
+                loop {
+                    tokio::select! {
+                        changed = images.changed() => {
+                            if changed.is_err() {
+                                std::future::pending::<()>().await;
+                            }
+                            break;
+                        }
+                        () = tokio::time::sleep(SYNC_AGAIN) => {}
+                    }
+                    if backoff.judge(pulled, Instant::now()) == Verdict::Now {
+                        break;
+                    }
+                    if !std::mem::replace(&mut backing_off, true) {
+                        let message = format!("Back-off pulling image {name:?}");
+                        self.event(Kind::Normal, "BackOff", message.clone());
+                        self.event(Kind::Warning, "Failed", "Error: ImagePullBackOff");
+                        self.stuck("ImagePullBackOff", format!("{message}: ErrImagePull: {why}")).await;
+                    }
                 }
-                let message = format!("Back-off pulling image {name:?}");
-                self.event(Kind::Normal, "BackOff", message.clone());
-                self.event(Kind::Warning, "Failed", "Error: ImagePullBackOff");
-                self.stuck("ImagePullBackOff", format!("{message}: ErrImagePull: {why}")).await;
-                tokio::select! {
-                    changed = images.changed() => if changed.is_err() { std::future::pending().await } else { continue },
-                    () = tokio::time::sleep(wait) => continue,
-                }
+                continue;
             }
             if images.changed().await.is_err() {
                 std::future::pending::<()>().await;

@@ -3,38 +3,32 @@
 //! The life of a pod follows upstream's `pod_workers.go` and `kubelet.go` (`SyncPod`, `SyncTerminatingPod`,
 //! `SyncTerminatedPod`). Invariants: one status write is under way at most, and the latest status wins; the object
 //! is deleted only after its last status has been written; jobs never outlive the actor.
+//! What is done about containers, sandbox and volumes, the API, and questions is in files of their own.
+
+mod answers;
+mod containers;
+mod report;
+mod surroundings;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container as Spec, ContainerStateTerminated, Pod, PodSpec, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec, PodStatus};
 use k8s_openapi::jiff::{Timestamp, ToSpan};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use serde_json::json;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::downward::Facts;
 use super::super::events::Kind as EventKind;
-use super::super::logs;
-use super::super::probe::{self, ProbeKind, Report, check::Site};
-use super::super::resolv;
-use super::super::restart::go_seconds;
-use super::super::runtime::{RuntimeError, SandboxConfig};
-use super::super::status::{self, Observed};
-use super::super::volumes::keeper::{Keeper, Prepared};
-use super::container::End;
+use super::super::runtime::RuntimeError;
+use super::super::volumes::keeper::Prepared;
 use super::decide::{decide, spec_of};
-use super::messages::{Found, Handle, Live, LogRefusal, Message, StartOutcome, Wish};
-use super::start::{Start, Supervision, termination_file};
-use super::state::{Container, Kind, Run, Waiting};
-use super::stop::{self, Stop};
-use super::words;
+use super::messages::{Live, Message, Wish};
+use super::state::{Container, Kind, Waiting};
 use super::{Context, field_path};
 
 /// A container always gets this long to end by itself (`minimumGracePeriodInSeconds`).
@@ -212,79 +206,6 @@ impl Actor {
         Facts { pod_ip: self.pod_ip.unwrap_or(host_ip), host_ip, allocatable: self.context.allocatable }
     }
 
-    /// Sandbox and volumes at once.
-    fn begin(&mut self) {
-        if self.terminal || self.pod.metadata.deletion_timestamp.is_some() {
-            return;
-        }
-        let ignored = words::not_enforced(self.spec());
-        if !ignored.is_empty() {
-            self.event(
-                None,
-                EventKind::Warning,
-                "NotEnforced",
-                format!("this node accepts but doesn't enforce: {}", ignored.join(", ")),
-            );
-        }
-        self.make_sandbox();
-        let keeper = Keeper {
-            client: self.context.client.clone(),
-            objects: Arc::clone(&self.context.objects),
-            recorder: self.context.recorder.clone(),
-            pod: self.versions.subscribe(),
-            directory: self.directory.clone(),
-            facts: self.facts(),
-        };
-        if self.spec().volumes.as_ref().is_none_or(Vec::is_empty) {
-            self.volumes = Some(Arc::default());
-            return;
-        }
-        let (tell, work) = (self.tell.clone(), self.work.clone());
-        self.jobs.spawn(async move {
-            let (ready, prepared) = oneshot::channel();
-            let told = async {
-                if let Ok(prepared) = prepared.await {
-                    let _ = tell.send(Message::Volumes(prepared)).await;
-                }
-            };
-            // Content is kept current until the pod's containers have ended.
-            tokio::select! {
-                _ = async { tokio::join!(keeper.keep(ready), told) } => {}
-                () = work.cancelled() => {}
-            }
-        });
-    }
-
-    fn make_sandbox(&mut self) {
-        self.sandbox = Sandbox::Creating;
-        let spec = self.spec();
-        let config = SandboxConfig {
-            pod_uid: self.uid(),
-            pod_name: format!("{}/{}", self.pod.metadata.namespace.as_deref().unwrap_or_default(), self.name()),
-            hostname: resolv::hostname(&self.pod),
-            host_network: spec.host_network.unwrap_or(false),
-            resolv_conf: resolv::resolv_conf(&self.pod, &self.context.cluster_domain, self.context.dns_ip),
-            extra_hosts: spec
-                .host_aliases
-                .iter()
-                .flatten()
-                .map(|alias| (alias.ip.clone(), alias.hostnames.clone().unwrap_or_default()))
-                .collect(),
-            sysctls: spec
-                .security_context
-                .as_ref()
-                .and_then(|context| context.sysctls.as_ref())
-                .into_iter()
-                .flatten()
-                .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
-                .collect(),
-        };
-        let (context, tell) = (Arc::clone(&self.context), self.tell.clone());
-        self.jobs.spawn(async move {
-            let _ = tell.send(Message::Sandbox(context.runtime.run_pod_sandbox(config).await)).await;
-        });
-    }
-
     fn heed_wish(&mut self) {
         let wish = self.wishes.borrow_and_update().clone();
         if !Arc::ptr_eq(&wish.pod, &self.pod) {
@@ -318,72 +239,6 @@ impl Actor {
                 self.stop_container(index, grace, None, None);
             }
         }
-    }
-
-    /// Ends one container's run, or brings its deadline forward.
-    fn stop_container(&mut self, index: usize, grace: Duration, message: Option<String>, after: Option<Waiting>) {
-        let deadline = Instant::now() + grace;
-        let spec = self.container_spec(index);
-        let facts = self.facts();
-        let container = &mut self.containers[index];
-        let Some(running) = &mut self.running[index] else { return };
-        if let Some(known) = &running.deadline {
-            known.send_if_modified(|known| std::mem::replace(known, deadline.min(*known)) > deadline);
-            return;
-        }
-        if let Run::Running { stopping, .. } = &mut container.run {
-            *stopping = true;
-        }
-        let (send, receive) = watch::channel(deadline);
-        running.deadline = Some(send);
-        running.after = after;
-        let stop = Stop {
-            site: Site {
-                runtime: Arc::clone(&self.context.runtime),
-                network: Arc::clone(&self.context.network),
-                pod_ip: facts.pod_ip,
-                container_id: running.live.id.clone(),
-            },
-            spec,
-            with_hook: self.ending != Some(Why::Stop),
-            signals: running.live.signals.clone(),
-            exit: running.live.exit.clone(),
-            deadline: receive,
-        };
-        let name = container.name.clone();
-        if self.ending != Some(Why::Stop) {
-            self.event(
-                Some(&name),
-                EventKind::Normal,
-                "Killing",
-                message.unwrap_or_else(|| format!("Stopping container {name}")),
-            );
-        }
-        let (recorder, pod) = (self.context.recorder.clone(), Arc::clone(&self.pod));
-        self.jobs.spawn(async move {
-            if let Err(error) = stop.stop().await {
-                tracing::debug!(error, container = name, "a preStop hook failed");
-                recorder.pod(
-                    &pod,
-                    Some(field_path(&pod, &name)),
-                    EventKind::Warning,
-                    "FailedPreStopHook",
-                    "PreStopHook failed",
-                );
-            }
-        });
-    }
-
-    fn look_after(&mut self, supervision: Supervision) {
-        let index = supervision.index();
-        let (id, run) = (supervision.id().to_owned(), supervision.run());
-        let spec = self.container_spec(index);
-        let file = termination_file(&self.directory, &spec.name, &id);
-        let log = logs::run_file(&logs::pod_directory(&self.context.state_dir, &self.pod), &spec.name, run);
-        let fall_back = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
-        let tell = self.tell.clone();
-        supervision
-            .spawn(&mut self.jobs, tell, move |end| words::last_words(&file, &log, fall_back, end.status.code() != 0));
     }
 
     fn hear(&mut self, message: Message) {
@@ -454,236 +309,6 @@ impl Actor {
             Message::Log(container, previous, reply) => {
                 let _ = reply.send(self.log(&container, previous));
             }
-        }
-    }
-
-    fn started(&mut self, index: usize, outcome: StartOutcome) {
-        let now = Instant::now();
-        let spec = self.container_spec(index);
-        let container = &mut self.containers[index];
-        match outcome {
-            StartOutcome::Started(started) => {
-                let (live, supervision) = *started;
-                let post_start = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone());
-                container.id = Some(live.id.clone());
-                container.runs += 1;
-                container.waiting = None;
-                container.started = false;
-                container.ready = false;
-                container.run = Run::Running { since: Time(Timestamp::now()), hooked: false, stopping: false };
-                self.running[index] =
-                    Some(Running { live, probes: CancellationToken::new(), deadline: None, after: None });
-                self.look_after(supervision);
-                if self.ending.is_some() {
-                    let grace = if self.ending == Some(Why::Stop) {
-                        STOP_GRACE
-                    } else {
-                        self.grace(self.pod.metadata.deletion_grace_period_seconds)
-                    };
-                    self.stop_container(index, grace, None, None);
-                    return;
-                }
-                let Some(handler) = post_start else { return self.hooked(index, Ok(())) };
-                let (site, tell) = (self.site(index), self.tell.clone());
-                self.jobs.spawn(async move {
-                    let result = stop::hook(&site, &spec, &handler).await;
-                    let _ = tell.send(Message::Hooked(index, result)).await;
-                });
-            }
-            StartOutcome::NotRun { id, why } => {
-                container.runs += 1;
-                container.id = Some(id.clone());
-                let ended = ContainerStateTerminated {
-                    exit_code: 128,
-                    reason: Some("StartError".to_owned()),
-                    message: Some(why.clone()),
-                    started_at: Some(Time(Timestamp::UNIX_EPOCH)),
-                    finished_at: Some(Time(Timestamp::now())),
-                    container_id: Some(format!("envctl://{id}")),
-                    signal: None,
-                };
-                container.end(ended, now);
-                container.waiting = Some(Waiting { reason: "RunContainerError", message: why });
-            }
-            StartOutcome::NotMade(waiting) => {
-                container.run = if container.ended.is_some() { Run::Ended { at: now } } else { Run::Idle };
-                container.hold = Some(now + TRY_AGAIN);
-                container.waiting = Some(waiting);
-            }
-            StartOutcome::Dropped => {
-                container.run = if container.ended.is_some() { Run::Ended { at: now } } else { Run::Idle };
-            }
-        }
-    }
-
-    fn hooked(&mut self, index: usize, result: Result<(), String>) {
-        let spec = self.container_spec(index);
-        let container = &mut self.containers[index];
-        let Run::Running { hooked, .. } = &mut container.run else { return };
-        if let Err(message) = result {
-            let name = container.name.clone();
-            let waiting = Waiting { reason: "PostStartHookError", message };
-            container.waiting = Some(waiting.clone());
-            self.event(Some(&name), EventKind::Warning, "FailedPostStartHook", "PostStartHook failed");
-            let grace = self.grace(None);
-            return self.stop_container(index, grace, Some("FailedPostStartHook".to_owned()), Some(waiting));
-        }
-        *hooked = true;
-        container.started = spec.startup_probe.is_none();
-        container.ready = container.started && spec.readiness_probe.is_none();
-        if container.started {
-            self.probe(index, ProbeKind::Readiness);
-            self.probe(index, ProbeKind::Liveness);
-        } else {
-            self.probe(index, ProbeKind::Startup);
-        }
-    }
-
-    fn site(&self, index: usize) -> Site {
-        Site {
-            runtime: Arc::clone(&self.context.runtime),
-            network: Arc::clone(&self.context.network),
-            pod_ip: self.facts().pod_ip,
-            container_id: self.containers[index].id.clone().unwrap_or_default(),
-        }
-    }
-
-    fn probe(&mut self, index: usize, kind: ProbeKind) {
-        let spec = self.container_spec(index);
-        let Some(running) = &self.running[index] else { return };
-        if kind.of(&spec).is_none() {
-            return;
-        }
-        let (site, tell, id, stop) =
-            (self.site(index), self.tell.clone(), running.live.id.clone(), running.probes.clone());
-        self.jobs.spawn(async move {
-            let report = |report| {
-                let (tell, id) = (tell.clone(), id.clone());
-                async move { tell.send(Message::Probe(index, id, kind, report)).await.is_ok() }
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = probe::run(kind, site, spec, report) => {}
-            }
-        });
-    }
-
-    fn probed(&mut self, index: usize, kind: ProbeKind, report: Report) {
-        let spec = self.container_spec(index);
-        let container = &mut self.containers[index];
-        let Run::Running { stopping, .. } = container.run else { return };
-        let name = container.name.clone();
-        match report {
-            // As upstream: quiet while it is being ended.
-            Report::Failed(_) if stopping => {}
-            Report::Failed(words) => {
-                self.event(
-                    Some(&name),
-                    EventKind::Warning,
-                    "Unhealthy",
-                    format!("{} probe failed: {words}", kind.word()),
-                );
-            }
-            Report::Settled(ready) if kind == ProbeKind::Readiness => container.ready = ready,
-            Report::Settled(true) if kind == ProbeKind::Startup => {
-                container.started = true;
-                container.ready = spec.readiness_probe.is_none();
-                self.probe(index, ProbeKind::Readiness);
-                self.probe(index, ProbeKind::Liveness);
-            }
-            Report::Settled(true) => {}
-            Report::Settled(false) if stopping => {}
-            Report::Settled(false) => {
-                let own = kind.of(&spec).and_then(|probe| probe.termination_grace_period_seconds);
-                let grace = self.grace(own);
-                let message =
-                    format!("Container {name} failed {} probe, will be restarted", kind.word().to_lowercase());
-                self.stop_container(index, grace, Some(message), None);
-            }
-        }
-    }
-
-    fn ended(&mut self, index: usize, end: &End, words: Option<String>) {
-        let running = self.running[index].take();
-        let container = &mut self.containers[index];
-        let since = match &container.run {
-            Run::Running { since, .. } => Some(since.clone()),
-            _ => None,
-        };
-        let exit_code = end.status.code();
-        let ended = ContainerStateTerminated {
-            exit_code,
-            reason: Some(if exit_code == 0 { "Completed" } else { "Error" }.to_owned()),
-            message: words,
-            started_at: since,
-            finished_at: Some(Time(end.at)),
-            container_id: container.id.as_ref().map(|id| format!("envctl://{id}")),
-            signal: None,
-        };
-        container.end(ended, Instant::now());
-        let name = container.name.clone();
-        if let Some(running) = running {
-            running.probes.cancel();
-            container.waiting = running.after;
-        }
-        if let Some(error) = &end.log_error {
-            self.event(
-                Some(&name),
-                EventKind::Warning,
-                "FailedLog",
-                format!("the container's log is incomplete: {error}"),
-            );
-        }
-    }
-
-    fn find(&self, name: &str) -> Found {
-        let Some(index) = self.containers.iter().position(|container| container.name == name) else {
-            return Found::NoSuchContainer;
-        };
-        match &self.running[index] {
-            Some(Running { live, .. }) => Found::Running(Handle {
-                id: live.id.clone(),
-                attach: live.attach.clone(),
-                stdin: live.stdin.clone(),
-                terminal: live.terminal.clone(),
-                exit: live.exit.clone(),
-            }),
-            None => Found::NotRunning,
-        }
-    }
-
-    fn log(&self, name: &str, previous: bool) -> Result<logs::reader::Target, LogRefusal> {
-        let (container_name, pod) = (name.to_owned(), self.name().to_owned());
-        let Some(index) = self.containers.iter().position(|container| container.name == name) else {
-            return Err(LogRefusal::NoSuchContainer { container: container_name, pod });
-        };
-        let container = &self.containers[index];
-        let directory = logs::pod_directory(&self.context.state_dir, &self.pod);
-        // While nothing runs after an end, the last run is the current one, as upstream has it.
-        let current = container.runs.checked_sub(1);
-        match (previous, current) {
-            (false, Some(run)) => Ok(logs::reader::Target {
-                path: logs::run_file(&directory, name, run),
-                progress: self.running[index].as_ref().and_then(|running| running.live.log.clone()),
-            }),
-            (false, None) => {
-                let status =
-                    container.status(self.spec(), &self.container_spec(index), self.spec().init_containers.is_some());
-                let reason =
-                    status.state.and_then(|state| state.waiting).and_then(|waiting| waiting.reason).unwrap_or_default();
-                Err(LogRefusal::Waiting { container: container_name, pod, reason })
-            }
-            (true, Some(run)) if container.is_running() && run > 0 => {
-                Ok(logs::reader::Target { path: logs::run_file(&directory, name, run - 1), progress: None })
-            }
-            (true, Some(run))
-                if !container.is_running()
-                    && matches!(container.run, Run::Ended { .. } | Run::Starting)
-                    && container.ended.is_some() =>
-            {
-                Ok(logs::reader::Target { path: logs::run_file(&directory, name, run), progress: None })
-            }
-            _ => Err(LogRefusal::NoPrevious { container: container_name, pod }),
         }
     }
 
@@ -762,163 +387,6 @@ impl Actor {
         wake
     }
 
-    fn back_off(&mut self, index: usize, delay: Duration) {
-        let id =
-            format!("{}_{}({})", self.name(), self.pod.metadata.namespace.as_deref().unwrap_or_default(), self.uid());
-        let container = &mut self.containers[index];
-        if container.waiting.as_ref().is_some_and(|waiting| waiting.reason == "CrashLoopBackOff") {
-            return;
-        }
-        let name = container.name.clone();
-        let message = format!("back-off {} restarting failed container={name} pod={id}", go_seconds(delay));
-        container.waiting = Some(Waiting { reason: "CrashLoopBackOff", message });
-        self.event(
-            Some(&name),
-            EventKind::Warning,
-            "BackOff",
-            format!("Back-off restarting failed container {name} in pod {id}"),
-        );
-    }
-
-    fn start(&mut self, index: usize, now: Instant) {
-        let Some(volumes) = self.volumes.clone() else { return };
-        let container = &mut self.containers[index];
-        if let Run::Ended { at } = container.run {
-            container.backoff.next(at, now);
-        }
-        container.run = Run::Starting;
-        container.hold = None;
-        let run = container.runs;
-        let start = Start {
-            context: Arc::clone(&self.context),
-            pod: Arc::clone(&self.pod),
-            index,
-            spec: self.container_spec(index),
-            run,
-            volumes,
-            facts: self.facts(),
-            directory: self.directory.clone(),
-            work: self.work.clone(),
-            tell: self.tell.clone(),
-        };
-        let tell = self.tell.clone();
-        self.jobs.spawn(async move {
-            let outcome = start.start().await;
-            let _ = tell.send(Message::Start(index, outcome)).await;
-        });
-    }
-
-    fn remove_sandbox(&mut self) {
-        self.sandbox = Sandbox::Removing;
-        let (context, tell, uid, directory) =
-            (Arc::clone(&self.context), self.tell.clone(), self.uid(), self.directory.clone());
-        let keep_files = self.ending == Some(Why::Stop);
-        let log = logs::pod_directory(&self.context.state_dir, &self.pod);
-        let keep_log = self.ending.is_none() || self.ending == Some(Why::Deadline);
-        self.jobs.spawn(async move {
-            let result = context.runtime.remove_pod_sandbox(&uid).await;
-            // At the session's end the whole state directory goes at once.
-            if result.is_ok() && !keep_files {
-                let _ = tokio::task::spawn_blocking(move || {
-                    remove(&directory);
-                    if !keep_log {
-                        remove(&log);
-                    }
-                })
-                .await;
-            }
-            let _ = tell.send(Message::SandboxRemoved(result)).await;
-        });
-    }
-
-    fn observed(&self) -> Observed {
-        let initializing = self.spec().init_containers.as_ref().is_some_and(|list| !list.is_empty());
-        let mut init = Vec::new();
-        let mut regular = Vec::new();
-        for (index, container) in self.containers.iter().enumerate() {
-            let Some(spec) = spec_of(self.spec(), index) else { continue };
-            let status = container.status(self.spec(), spec, initializing);
-            if container.kind == Kind::Regular { regular.push(status) } else { init.push(status) }
-        }
-        Observed {
-            init,
-            regular,
-            sandbox: matches!(self.sandbox, Sandbox::Up),
-            pod_ip: self.pod_ip.map(|ip| ip.to_string()),
-            host_ip: self.context.network.node_ip().to_string(),
-            start_time: Time(self.start_time),
-            terminal: self.terminal,
-            has_initialized: self
-                .containers
-                .iter()
-                .any(|container| container.kind == Kind::Regular && container.runs > 0),
-            failed: (self.ending == Some(Why::Deadline)).then_some(("DeadlineExceeded", DEADLINE)),
-        }
-    }
-
-    /// Makes the status and writes it, if it is another than the last.
-    fn publish(&mut self) {
-        if matches!(self.ending, Some(Why::Gone | Why::Stop)) || self.deleting {
-            return;
-        }
-        let started =
-            !matches!(self.sandbox, Sandbox::Gone) || self.status.container_statuses.is_some() || self.ending.is_some();
-        if !started {
-            return;
-        }
-        let status = status::generate(&self.pod, &self.status, &self.observed(), Time(Timestamp::now()));
-        if status != self.status {
-            self.status = status;
-            self.dirty = true;
-        }
-        if self.dirty && self.write_retry.is_none() {
-            self.write();
-        }
-    }
-
-    fn retry_write(&mut self) {
-        self.write_retry = Some(Instant::now() + self.write_delay);
-        self.write_delay = (self.write_delay * 2).min(TRY_AGAIN);
-    }
-
-    fn write(&mut self) {
-        if self.writing || !self.dirty {
-            return;
-        }
-        self.writing = true;
-        self.dirty = false;
-        let mut status = serde_json::to_value(&self.status).unwrap_or_default();
-        for field in ["reason", "message"] {
-            if status.get(field).is_none() {
-                status[field] = serde_json::Value::Null;
-            }
-        }
-        let patch = json!({"metadata": {"uid": self.uid()}, "status": status});
-        let api: Api<Pod> =
-            Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
-        let (name, tell) = (self.name().to_owned(), self.tell.clone());
-        self.jobs.spawn(async move {
-            let result = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-            let _ = tell.send(Message::StatusWritten(result.map(drop).map_err(Box::new))).await;
-        });
-    }
-
-    fn delete(&mut self) {
-        self.deleting = true;
-        let api: Api<Pod> =
-            Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
-        let parameters = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(self.uid()), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        let (name, tell) = (self.name().to_owned(), self.tell.clone());
-        self.jobs.spawn(async move {
-            let result = api.delete(&name, &parameters).await;
-            let _ = tell.send(Message::Deleted(result.map(drop).map_err(Box::new))).await;
-        });
-    }
-
     fn is_over(&self) -> bool {
         let settled = self.terminal && matches!(self.sandbox, Sandbox::Gone);
         match self.ending {
@@ -931,11 +399,3 @@ impl Actor {
 
 /// Upstream's words (`active_deadline.go`).
 const DEADLINE: &str = "Pod was active on the node longer than the specified deadline";
-
-fn remove(directory: &std::path::Path) {
-    if let Err(error) = std::fs::remove_dir_all(directory)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, directory = %directory.display(), "a pod's files could not be removed");
-    }
-}

@@ -65,6 +65,8 @@ pub struct ProcessRuntime {
     addresses: Mutex<PodAddresses>,
     pub(super) sockets: SocketPool,
     stop: CancellationToken,
+    /// Cancelled by the task's end.
+    ended: CancellationToken,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     /// Ends the node when the runtime is dropped without having been stopped.
     _stop_on_drop: DropGuard,
@@ -96,8 +98,13 @@ impl ProcessRuntime {
             Some((Reply::Refused(failure), _)) => return Err(StartError::Refused(failure.into())),
             _ => return Err(StartError::Ended),
         };
-        let stop = CancellationToken::new();
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let (link, task) = Link::new(channel, node, stop.clone());
+        let end = ended.clone().drop_guard();
+        let task = async move {
+            task.await;
+            drop(end);
+        };
         let task = tokio::sync::Mutex::new(Some(tokio::spawn(task)));
         Ok(Arc::new(Self {
             sockets: SocketPool::new(link.clone()),
@@ -105,8 +112,14 @@ impl ProcessRuntime {
             addresses: Mutex::default(),
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
+            ended,
             task,
         }))
+    }
+
+    /// Resolves when the node process has ended and been reaped, for whatever reason: nothing runs any more.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Ends the node and everything in it, and waits until all of it is gone.

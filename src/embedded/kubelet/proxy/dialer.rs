@@ -4,12 +4,20 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::super::runtime::NodeNetwork;
 use super::super::services::{Entry, Key, Table};
+
+/// How long endpoints that are ready yet refuse may take to change (a pod on its way down, before its slice says so):
+/// what a client's kernel waits before it asks a silent address again (RFC 6298, section 2).
+const SETTLE: Duration = Duration::from_secs(1);
+
+type Endpoint = (Ipv4Addr, u16);
 
 /// A service's port, as references have it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,34 +41,38 @@ impl ServiceDialer {
         Self { table, network, turn: Arc::default() }
     }
 
-    /// Connects to a ready endpoint of `service`; waits (on watches) for one to appear, and tries another when one
-    /// refuses. Never gives up by itself: the caller owns the deadline.
+    /// Connects to a ready endpoint of `service`; waits (on watches) for one to appear, for as long as the caller lets
+    /// it, and tries another when one refuses.
     ///
     /// # Errors
-    /// [`DialError`] when the kubelet stops.
+    /// [`DialError::Refused`] when all ready endpoints refuse and don't change soon; [`DialError::Stopped`] when the
+    /// kubelet stops.
     pub async fn connect(&self, namespace: &str, service: &str, port: PortRef) -> Result<TcpStream, DialError> {
         let key = (namespace.to_owned(), service.to_owned());
         let mut table = self.table.clone();
+        let mut refused: Option<(Vec<Endpoint>, io::Error, Instant)> = None;
         loop {
             let version = Arc::clone(&table.borrow_and_update());
-            if let Some(entry) = version.entries.get(&key)
-                && let Some(name) = port_name(entry, &port)
-            {
-                let endpoints = entry.ready(&name, "TCP");
-                if let Ok(stream) = self.connect_any(&key, &endpoints, self.next()).await {
-                    return Ok(stream);
+            let endpoints = version.entries.get(&key).map(|entry| ready(entry, &port)).unwrap_or_default();
+            // Asking the same endpoints again would be polling them.
+            if !endpoints.is_empty() && refused.as_ref().is_none_or(|(known, ..)| *known != endpoints) {
+                match self.connect_any(&key, &endpoints, self.next()).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => refused = Some((endpoints, error, Instant::now() + SETTLE)),
                 }
-                if !endpoints.is_empty() {
-                    // Ready, yet refusing: it is on its way down, or its program restarts. Its readiness will
-                    // say so; a short wait bounds how long that may take.
-                    let retry = std::time::Duration::from_millis(20);
-                    if let Ok(Err(_)) = tokio::time::timeout(retry, table.changed()).await {
-                        return Err(DialError::Stopped);
-                    }
-                    continue;
-                }
+            } else if endpoints.is_empty() {
+                refused = None;
             }
-            table.changed().await.map_err(|_| DialError::Stopped)?;
+            let changed = match &refused {
+                Some((_, _, until)) => tokio::time::timeout_at(*until, table.changed()).await,
+                None => Ok(table.changed().await),
+            };
+            match (changed, refused.take()) {
+                (Ok(Ok(())), known) => refused = known,
+                (Ok(Err(_)), _) => return Err(DialError::Stopped),
+                (Err(_), Some((_, error, _))) => return Err(DialError::Refused(error)),
+                (Err(_), None) => {}
+            }
         }
     }
 
@@ -73,7 +85,7 @@ impl ServiceDialer {
     pub(super) async fn connect_any(
         &self,
         key: &Key,
-        endpoints: &[(Ipv4Addr, u16)],
+        endpoints: &[Endpoint],
         first: usize,
     ) -> io::Result<TcpStream> {
         let mut last = io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -91,7 +103,7 @@ impl ServiceDialer {
     /// must not reach the host through a service of its own making.
     async fn dial(&self, key: &Key, address: SocketAddrV4) -> io::Result<TcpStream> {
         if address.ip().is_loopback() {
-            if key.0 == "default" && key.1 == "kubernetes" {
+            if super::is_api(key) {
                 return TcpStream::connect(address).await;
             }
             return Err(io::ErrorKind::ConnectionRefused.into());
@@ -100,14 +112,14 @@ impl ServiceDialer {
     }
 }
 
-/// The name of the service's port, which its slices use too.
-fn port_name(entry: &Entry, port: &PortRef) -> Option<String> {
-    let ports = entry.service.as_ref()?.spec.as_ref()?.ports.as_ref()?;
-    let found = ports.iter().find(|candidate| match port {
+/// Ready endpoints behind a port of the service; slices name ports as the service does.
+fn ready(entry: &Entry, port: &PortRef) -> Vec<Endpoint> {
+    let ports = entry.service.as_ref().and_then(|service| service.spec.as_ref()?.ports.as_ref());
+    let found = ports.into_iter().flatten().find(|candidate| match port {
         PortRef::Number(number) => candidate.port == i32::from(*number),
         PortRef::Name(name) => candidate.name.as_ref() == Some(name),
-    })?;
-    Some(found.name.clone().unwrap_or_default())
+    });
+    found.map(|port| entry.ready(port.name.as_deref().unwrap_or_default(), "TCP")).unwrap_or_default()
 }
 
 /// Why no connection came about.
@@ -116,4 +128,7 @@ pub enum DialError {
     /// The kubelet has stopped.
     #[error("the kubelet has stopped")]
     Stopped,
+    /// Every ready endpoint refused, as a client of upstream's proxy would find.
+    #[error("every ready endpoint refused: {0}")]
+    Refused(#[source] io::Error),
 }

@@ -45,10 +45,19 @@ fn affinity(table: &Table, key: &Key) -> Option<Duration> {
     Some(Duration::from_secs(seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(10_800)))
 }
 
+/// `default/kubernetes`: the API server's own service, whose endpoint is outside of the node's network.
+fn is_api(key: &Key) -> bool {
+    key.0 == "default" && key.1 == "kubernetes"
+}
+
 /// Which fronts should be listened on.
 fn wanted(table: &Table) -> HashSet<Front> {
     let mut fronts = HashSet::new();
     for (key, entry) in &table.entries {
+        // The API server listens there by itself.
+        if is_api(key) {
+            continue;
+        }
         let Some(spec) = entry.service.as_ref().and_then(|service| service.spec.as_ref()) else { continue };
         let external = spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok());
         let addresses: Vec<Ipv4Addr> = entry.cluster_ip().into_iter().chain(external).collect();
@@ -163,6 +172,7 @@ mod tests {
             slices: slices.into_iter().collect(),
         };
         let key = ("ns".to_owned(), "s".to_owned());
+        table.entries.insert(("default".to_owned(), "kubernetes".to_owned()), Arc::new(entry.clone()));
         table.entries.insert(key.clone(), Arc::new(entry));
         let mut got: Vec<(String, bool)> =
             wanted(&table).into_iter().map(|front| (front.address.to_string(), front.udp)).collect();

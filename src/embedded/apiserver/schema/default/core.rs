@@ -1,5 +1,7 @@
 //! The core group (`pkg/apis/core/v1/defaults.go`).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{Object, is_unset, made, object, objects, pod, set, text};
@@ -33,7 +35,10 @@ pub(super) fn default(kind: &str, root: &mut Object) {
                 status.insert("allocatable".into(), capacity);
             }
         }
-        "Secret" => set(root, "type", "Opaque"),
+        "Secret" => {
+            string_data(root);
+            set(root, "type", "Opaque");
+        }
         "PersistentVolume" => {
             phase(root, "Pending");
             if let Some(spec) = made(root, "spec") {
@@ -60,6 +65,17 @@ pub(super) fn default(kind: &str, root: &mut Object) {
             }
         }
         _ => {}
+    }
+}
+
+/// `stringData` goes into `data` and is never kept (`pkg/apis/core/v1/conversion.go`, `Convert_v1_Secret_To_core_Secret`).
+fn string_data(root: &mut Object) {
+    let Some(Value::Object(texts)) = root.remove("stringData") else { return };
+    if let Some(data) = made(root, "data") {
+        for (key, text) in texts {
+            let bytes = STANDARD.encode(text.as_str().unwrap_or_default());
+            data.insert(key, bytes.into());
+        }
     }
 }
 

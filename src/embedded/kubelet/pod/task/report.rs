@@ -1,0 +1,104 @@
+//! What the API hears of the pod: its status, and in the end its deletion.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::super::super::status::{self, Observed};
+use super::super::decide::spec_of;
+use super::super::messages::Message;
+use super::super::state::Kind;
+use super::{Actor, DEADLINE, Sandbox, TRY_AGAIN, Why};
+
+impl Actor {
+    pub(super) fn observed(&self) -> Observed {
+        let initializing = self.spec().init_containers.as_ref().is_some_and(|list| !list.is_empty());
+        let mut init = Vec::new();
+        let mut regular = Vec::new();
+        for (index, container) in self.containers.iter().enumerate() {
+            let Some(spec) = spec_of(self.spec(), index) else { continue };
+            let status = container.status(self.spec(), spec, initializing);
+            if container.kind == Kind::Regular { regular.push(status) } else { init.push(status) }
+        }
+        Observed {
+            init,
+            regular,
+            sandbox: matches!(self.sandbox, Sandbox::Up),
+            pod_ip: self.pod_ip.map(|ip| ip.to_string()),
+            host_ip: self.context.network.node_ip().to_string(),
+            start_time: Time(self.start_time),
+            terminal: self.terminal,
+            has_initialized: self
+                .containers
+                .iter()
+                .any(|container| container.kind == Kind::Regular && container.runs > 0),
+            failed: (self.ending == Some(Why::Deadline)).then_some(("DeadlineExceeded", DEADLINE)),
+        }
+    }
+
+    /// Makes the status and writes it, if it is another than the last.
+    pub(super) fn publish(&mut self) {
+        if matches!(self.ending, Some(Why::Gone | Why::Stop)) || self.deleting {
+            return;
+        }
+        let started =
+            !matches!(self.sandbox, Sandbox::Gone) || self.status.container_statuses.is_some() || self.ending.is_some();
+        if !started {
+            return;
+        }
+        let status = status::generate(&self.pod, &self.status, &self.observed(), Time(Timestamp::now()));
+        if status != self.status {
+            self.status = status;
+            self.dirty = true;
+        }
+        if self.dirty && self.write_retry.is_none() {
+            self.write();
+        }
+    }
+
+    pub(super) fn retry_write(&mut self) {
+        self.write_retry = Some(Instant::now() + self.write_delay);
+        self.write_delay = (self.write_delay * 2).min(TRY_AGAIN);
+    }
+
+    pub(super) fn write(&mut self) {
+        if self.writing || !self.dirty {
+            return;
+        }
+        self.writing = true;
+        self.dirty = false;
+        let mut status = serde_json::to_value(&self.status).unwrap_or_default();
+        for field in ["reason", "message"] {
+            if status.get(field).is_none() {
+                status[field] = serde_json::Value::Null;
+            }
+        }
+        let patch = json!({"metadata": {"uid": self.uid()}, "status": status});
+        let api: Api<Pod> =
+            Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
+        let (name, tell) = (self.name().to_owned(), self.tell.clone());
+        self.jobs.spawn(async move {
+            let result = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+            let _ = tell.send(Message::StatusWritten(result.map(drop).map_err(Box::new))).await;
+        });
+    }
+
+    pub(super) fn delete(&mut self) {
+        self.deleting = true;
+        let api: Api<Pod> =
+            Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
+        let parameters = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: Some(self.uid()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let (name, tell) = (self.name().to_owned(), self.tell.clone());
+        self.jobs.spawn(async move {
+            let result = api.delete(&name, &parameters).await;
+            let _ = tell.send(Message::Deleted(result.map(drop).map_err(Box::new))).await;
+        });
+    }
+}
