@@ -90,12 +90,6 @@ impl Ledger {
         let objects = self.entry(node).map_or(&[][..], |entry| &entry.objects);
         objects.iter().rev().filter(|object| holders.get(&object.key) == Some(&1)).cloned().collect()
     }
-
-    /// Everything outside of namespaces: what remains when the session's namespace is deleted.
-    pub fn cluster_scoped(&self) -> Vec<Owned> {
-        let all = self.entries.iter().flat_map(|entry| &entry.objects);
-        all.filter(|object| !object.kind.namespaced).cloned().collect()
-    }
 }
 
 /// A digest of an object as it was rendered (serde_json's maps are sorted, so the same object gives the same text).
@@ -142,7 +136,6 @@ mod tests {
         ledger.record(&node, vec![owned("Job", "migrate"), owned("Namespace", "n")]);
         ledger.mark_ready(&node);
         assert!(ledger.entry(&node).is_some_and(|entry| entry.was_ready));
-        assert_eq!(ledger.cluster_scoped().len(), 1);
         ledger.record(&node, Vec::new());
         assert!(ledger.entry(&node).is_some_and(|entry| !entry.was_ready));
     }

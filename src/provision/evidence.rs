@@ -54,6 +54,10 @@ pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure
         failure.probes.extend(probes(&events));
         failure.events.extend(events.into_iter().filter(|event| !is_ordinary(event)).map(line));
     }
+    if let Cause::JobFailed { job_reason, .. } = &failure.cause {
+        // The message says it already.
+        failure.events.retain(|event| event.reason != *job_reason);
+    }
     let surplus = failure.events.len().saturating_sub(SHOWN_EVENTS);
     failure.events.drain(..surplus);
 }

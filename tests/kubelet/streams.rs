@@ -56,13 +56,16 @@ async fn exec_has_streams_and_a_code() {
 
     // The end of the input is passed on.
     let mut process = rig.pods().exec("app", ["cat"], &parameters).await.expect("it runs");
-    let mut input = process.stdin().expect("asked for");
-    input.write_all(&vec![b'x'; 300_000]).await.expect("written");
-    input.shutdown().await.expect("closed");
-    drop(input);
+    let (mut input, mut output) = (process.stdin().expect("asked for"), process.stdout().expect("asked for"));
     let mut out = Vec::new();
-    process.stdout().expect("asked for").read_to_end(&mut out).await.expect("read");
-    assert_eq!(out.len(), 300_000);
+    // At once: who writes everything first waits for a reader.
+    let write = async {
+        input.write_all(&[b'x'; 300_000]).await.expect("written");
+        input.shutdown().await.expect("closed");
+        drop(input);
+    };
+    let (_, read) = tokio::join!(write, output.read_to_end(&mut out));
+    assert_eq!(read.expect("read"), 300_000);
 
     let terminal = AttachParams { stdin: true, stdout: true, stderr: false, tty: true, ..AttachParams::default() };
     let mut process = rig.pods().exec("app", ["sh", "-c", "test -t 0 && test -t 1 && echo terminal"], &terminal).await.expect("it runs");

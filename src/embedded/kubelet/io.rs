@@ -40,13 +40,6 @@ impl Stream {
         })
     }
 
-    /// The same whether or not the reactor has noticed yet that something is there: for what is left after the
-    /// other side's end.
-    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut file = self.0.get_ref();
-        end_of_terminal(file.read(buffer))
-    }
-
     /// Writes everything.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {

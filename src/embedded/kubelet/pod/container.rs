@@ -54,10 +54,10 @@ pub async fn supervise(streams: Streams, log: Option<Writer>, mut attach: mpsc::
                 None => attach_open = false,
             },
             () = readable(stdout.as_ref()), if stdout.is_some() => {
-                pump.read(Source::Stdout, &mut stdout, Stream::try_read);
+                pump.read(Source::Stdout, &mut stdout);
             }
             () = readable(stderr.as_ref()), if stderr.is_some() => {
-                pump.read(Source::Stderr, &mut stderr, Stream::try_read);
+                pump.read(Source::Stderr, &mut stderr);
             }
             status = exit.wait_for(Option::is_some) => {
                 // A runtime that is gone took its processes with it.
@@ -67,8 +67,8 @@ pub async fn supervise(streams: Streams, log: Option<Writer>, mut attach: mpsc::
     };
     let at = Timestamp::now();
     // Everything in the container is gone: what it said is in the pipes.
-    while pump.read(Source::Stdout, &mut stdout, Stream::read_now) {}
-    while pump.read(Source::Stderr, &mut stderr, Stream::read_now) {}
+    while pump.read(Source::Stdout, &mut stdout) {}
+    while pump.read(Source::Stderr, &mut stderr) {}
     pump.finish(Source::Stdout);
     pump.finish(Source::Stderr);
     End { status, at, log_error: pump.error }
@@ -89,15 +89,10 @@ struct Pump {
 
 impl Pump {
     /// Reads once. False when there is nothing more for now.
-    fn read(
-        &mut self,
-        source: Source,
-        stream: &mut Option<Arc<Stream>>,
-        read: fn(&Stream, &mut [u8]) -> std::io::Result<usize>,
-    ) -> bool {
+    fn read(&mut self, source: Source, stream: &mut Option<Arc<Stream>>) -> bool {
         let Some(from) = stream else { return false };
         let mut buffer = [0; CHUNK];
-        match read(from, &mut buffer) {
+        match from.try_read(&mut buffer) {
             Ok(0) => {
                 *stream = None;
                 false
