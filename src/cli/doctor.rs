@@ -11,7 +11,7 @@ use super::Context;
 use super::conversation::runtime;
 use super::exit::Exit;
 use super::output::Format;
-use crate::embedded::kubelet::process::{Options, ProcessRuntime, StartError};
+use crate::embedded::kubelet::process::{self, Options};
 use crate::error::Error;
 use crate::session::launch;
 
@@ -180,38 +180,17 @@ fn program(name: &'static str, arguments: &[&str], what_for: &str) -> Check {
     }
 }
 
-/// Tries it for real: a node process with its namespaces and network, ended at once.
+/// Tries it for real.
 fn sandbox() -> Result<Check, Error> {
     let name = "sandbox";
     let options = Options { envctl: PathBuf::from(launch::THIS_PROGRAM), visible: Vec::new() };
-    let tried = runtime()?.block_on(async {
-        let node = ProcessRuntime::start(&options).await?;
-        node.stop().await;
-        Ok::<_, StartError>(())
-    });
-    let who = if nix::unistd::geteuid().is_root() { "as root" } else { "in a user namespace" };
-    Ok(match tried {
-        Ok(()) => {
-            let found = format!("pods run as processes in namespaces of their own, {who}");
+    Ok(match runtime()?.block_on(process::probe(&options)) {
+        Ok(mode) => {
+            let found = format!("pods run as processes in namespaces of their own, {mode}");
             Check { name, verdict: Verdict::Ok, found, cure: None }
         }
-        Err(error) => {
-            let cure = sandbox_cure().to_owned();
-            Check { name, verdict: Verdict::Failed, found: format!("refused {who}: {error}"), cure: Some(cure) }
+        Err(refusal) => {
+            Check { name, verdict: Verdict::Failed, found: refusal.to_string(), cure: refusal.error.cure() }
         }
     })
-}
-
-/// The switches that distributions and containers use against user namespaces.
-fn sandbox_cure() -> &'static str {
-    let is = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        "sudo sysctl kernel.unprivileged_userns_clone=1"
-    } else if is("/proc/sys/user/max_user_namespaces", "0") {
-        "sudo sysctl user.max_user_namespaces=10000"
-    } else {
-        "in a container, allow namespaces: docker run --privileged, or --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
-    }
 }

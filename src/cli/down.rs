@@ -50,18 +50,23 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     for id in &dead {
         context.out.say(format!("removed what a dead session left: {id}"));
     }
+    let mut nothing = None;
     let targets = if arguments.all {
         state.live()?
     } else {
         match context.session() {
             Ok((_, record)) => vec![record],
-            Err(Error::Session(SessionError::NotFound { .. } | SessionError::NoStateDirectory)) => Vec::new(),
+            // With every live session of the machine, since one of another directory may be meant.
+            Err(Error::Session(error @ (SessionError::NotFound { .. } | SessionError::NoStateDirectory))) => {
+                nothing = Some(error.to_string());
+                Vec::new()
+            }
             Err(error) => return Err(error),
         }
     };
     if targets.is_empty() && dead.is_empty() {
-        let of = if arguments.all { "on this machine".to_owned() } else { format!("for {}", context.root.display()) };
-        context.out.say(format!("nothing to take down: no session is running {of}"));
+        let none = nothing.unwrap_or_else(|| "no session is running on this machine".to_owned());
+        context.out.say(format!("nothing to take down: {none}"));
     }
     let runtime = runtime()?;
     let mut document = Document { version: 1, ended: Vec::new() };

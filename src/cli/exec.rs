@@ -53,7 +53,9 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let exit = runtime.block_on(async {
         let client = cluster::client(&record).await?;
         let pods = cluster::pods(&client, std::slice::from_ref(&arguments.service)).await?;
-        let pod = pods.iter().find(|pod| ps::is_ready(pod)).or_else(|| pods.first());
+        // The newest that is ready: an older one may be on its way out.
+        let staying = || pods.iter().rev().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let pod = staying().find(|pod| ps::is_ready(pod)).or_else(|| staying().next()).or_else(|| pods.first());
         let name = pod.and_then(|pod| pod.metadata.name.clone()).unwrap_or_default();
         execute(arguments, &mut context.out, Api::default_namespaced(client), &name).await
     });

@@ -39,11 +39,7 @@ impl Inputs {
     pub fn of(context: &Context) -> Result<Self, Error> {
         let file = context.env_file()?;
         // A file of another project is read as that project's.
-        let root = if file.starts_with(&context.root) {
-            context.root.clone()
-        } else {
-            project::find_root(file.parent().unwrap_or(&context.root))
-        };
+        let root = project::find_root(file.parent().unwrap_or(&context.root));
         Ok(Self {
             root,
             file,

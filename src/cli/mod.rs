@@ -4,7 +4,7 @@
 //! the session's API server. [`output`] is the only writer to stdout and stderr, [`exit`] lists the exit codes.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -205,7 +205,9 @@ impl Context {
         let named = self.globals.session.as_deref().filter(|name| !name.is_empty());
         let file = self.file.as_ref().map(|_named| self.env_file()).transpose()?;
         crate::session::launch::sweep(&state)?;
-        let query = Query { named, file: file.as_deref(), start: &self.working_directory };
+        // A file of another project has its sessions there, as `up` makes them.
+        let start = file.as_deref().and_then(Path::parent).unwrap_or(&self.working_directory);
+        let query = Query { named, file: file.as_deref(), start };
         let record = lookup::find(&state, &query)?;
         Ok((state, record))
     }

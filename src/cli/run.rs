@@ -3,6 +3,7 @@
 //! The command takes this process's place (exec): signals, the terminal and the exit code are its own.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
@@ -34,6 +35,21 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         return Err(Error::Usage { what: "no command given".to_owned(), hint: None });
     };
     let source = Command::new(program).args(rest).envs(&record.exports).exec();
-    let exit = if source.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::NotExecutable };
-    Err(Error::Failed { what: format!("cannot run {}: {source}", program.display()), hint: None, exit })
+    let absent = source.kind() == std::io::ErrorKind::NotFound || !exists(program);
+    let (exit, why) = if absent {
+        (Exit::NotFound, "no such command".to_owned())
+    } else {
+        (Exit::NotExecutable, source.to_string())
+    };
+    Err(Error::Failed { what: format!("cannot run {}: {why}", program.display()), hint: None, exit })
+}
+
+/// Whether there is such a program at all. The kernel says "permission denied" also where a directory of `PATH` cannot
+/// be searched; a shell says 127 then, and so does this.
+fn exists(program: &std::ffi::OsStr) -> bool {
+    if Path::new(program).components().count() > 1 {
+        return Path::new(program).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
 }

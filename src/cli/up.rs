@@ -60,11 +60,48 @@ struct Document<'a> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     took_milliseconds: Option<u64>,
-    session: &'a Record,
+    session: SessionPart<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<&'a Failure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     removal: Option<&'a Removal>,
+}
+
+/// The session in the document: all of its record while it runs, else only who it was.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum SessionPart<'a> {
+    Running(Box<Record>),
+    Gone(Gone<'a>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Gone<'a> {
+    id: &'a str,
+    root: &'a Path,
+    environment: &'a str,
+    session: &'a str,
+    file: &'a Path,
+    cluster: &'a str,
+    namespace: &'a str,
+}
+
+impl<'a> SessionPart<'a> {
+    fn of(record: &'a Record, directory: &SessionDirectory) -> Self {
+        match directory.record() {
+            Ok(running) if directory.is_live() && running.phase != Phase::Ending => Self::Running(Box::new(running)),
+            _ => Self::Gone(Gone {
+                id: &record.id,
+                root: &record.root,
+                environment: &record.environment,
+                session: &record.session,
+                file: &record.file,
+                cluster: &record.cluster,
+                namespace: &record.namespace,
+            }),
+        }
+    }
 }
 
 /// How one conversation with an agent ended.
@@ -83,6 +120,8 @@ enum Outcome {
     Interrupted(Option<Removal>),
     /// Someone else took the session down meanwhile.
     TakenDown(Option<String>),
+    /// The agent is gone without a word.
+    Died(Error),
     /// The session is being taken down: wait for its end, then start anew.
     Again,
 }
@@ -118,13 +157,17 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         if !created && let Outcome::Interrupted(_) = outcome {
             context.out.say("interrupted; the session was there before and goes on");
         }
-        let exit = report(arguments, context, &plan, &record, &outcome)?;
         if matches!(
             outcome,
-            Outcome::Failed { kept: false, .. } | Outcome::TakenDown(_) | Outcome::Interrupted(Some(_))
+            Outcome::Failed { kept: false, .. } | Outcome::TakenDown(_) | Outcome::Interrupted(Some(_)) | Outcome::Died(_)
         ) {
             launch::wait_until_gone(&directory)?;
         }
+        if let Outcome::Died(error) = outcome {
+            launch::sweep(&state)?;
+            return Err(error);
+        }
+        let exit = report(arguments, context, &plan, &record, &directory, &outcome)?;
         if arguments.attach
             && let Outcome::Ready { record, .. } = &outcome
         {
@@ -251,7 +294,7 @@ async fn converse(
                 });
             }
             None if interrupted > 0 => return Ok(Outcome::Interrupted(Some(Removal::default()))),
-            Some(Reply::Mismatch { .. } | Reply::Refused { .. }) | None => return Err(conversation.died()),
+            Some(Reply::Mismatch { .. } | Reply::Refused { .. }) | None => return Ok(Outcome::Died(conversation.died())),
         }
     }
 }
@@ -268,6 +311,7 @@ fn report(
     context: &mut Context,
     plan: &Plan,
     started: &Record,
+    directory: &SessionDirectory,
     outcome: &Outcome,
 ) -> Result<Exit, Error> {
     let (result, exit) = match outcome {
@@ -275,7 +319,7 @@ fn report(
         Outcome::Accepted => ("accepted", Exit::Ok),
         Outcome::Failed { failure, .. } => ("failed", Exit::of_failure(failure)),
         Outcome::Interrupted(_) => ("interrupted", Exit::Interrupted),
-        Outcome::TakenDown(_) | Outcome::Again => ("failed", Exit::Failed),
+        Outcome::TakenDown(_) | Outcome::Died(_) | Outcome::Again => ("failed", Exit::Failed),
     };
     match context.out.format {
         Format::Json | Format::Yaml => {
@@ -284,13 +328,13 @@ fn report(
                 result,
                 reason: None,
                 took_milliseconds: None,
-                session: started,
+                session: SessionPart::of(started, directory),
                 failure: None,
                 removal: None,
             };
             match outcome {
                 Outcome::Ready { record, took } => {
-                    document.session = record;
+                    document.session = SessionPart::Running(record.clone());
                     document.took_milliseconds = Some(*took);
                 }
                 Outcome::Failed { failure, removal, kept } => {
@@ -303,7 +347,7 @@ fn report(
                     document.reason = Some("Interrupted");
                     document.removal = removal.as_ref();
                 }
-                Outcome::Accepted | Outcome::Again => {}
+                Outcome::Accepted | Outcome::Died(_) | Outcome::Again => {}
             }
             context.out.document(&document)?;
         }
@@ -336,7 +380,7 @@ fn report(
             context.out.say("the session was removed");
             left(context, removal);
         }
-        Outcome::Interrupted(None) | Outcome::Again => {}
+        Outcome::Interrupted(None) | Outcome::Died(_) | Outcome::Again => {}
     }
     Ok(exit)
 }

@@ -164,6 +164,18 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
+    /// What the user can do about it, where that isn't part of the message.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Unavailable { source, .. } = self else { return None };
+        let embedded = source
+            .downcast_ref::<crate::embedded::EmbeddedError>()
+            .or_else(|| source.downcast_ref::<Arc<crate::embedded::EmbeddedError>>().map(Arc::as_ref));
+        match embedded {
+            Some(crate::embedded::EmbeddedError::Node(error)) => error.cure(),
+            _ => None,
+        }
+    }
+
     /// An [`ClusterError::Unavailable`].
     pub fn unavailable(
         attempt: impl Into<String>,

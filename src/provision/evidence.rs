@@ -85,7 +85,12 @@ async fn logs(asked: &Question<'_>, observed: &Observed) -> Vec<LogTail> {
                 tail_lines: Some(asked.log_lines),
                 ..LogParams::default()
             };
-            let text = api.logs(&name, &parameters).await.ok()?;
+            let mut text = api.logs(&name, &parameters).await.ok()?;
+            if text.is_empty() && !previous && state.is_some_and(|state| state.terminated.is_some()) {
+                // It has been started again meanwhile: what ended is by now the run before.
+                let before = LogParams { previous: true, ..parameters };
+                text = api.logs(&name, &before).await.unwrap_or_default();
+            }
             let ended = state.and_then(|state| state.terminated.as_ref()).map(pods::describe).unwrap_or_default();
             Some(LogTail {
                 pod: name,

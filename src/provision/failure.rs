@@ -119,6 +119,8 @@ pub enum Cause {
     NotYet,
     /// The cluster could not be reached or stopped working.
     ClusterUnavailable,
+    /// The session's own files could not be written.
+    StateUnwritable,
     /// The caller stopped waiting.
     Interrupted,
 }
@@ -144,6 +146,7 @@ impl Cause {
             Self::KeyNotIssued => "KeyNotIssued",
             Self::NotYet => "NotYet",
             Self::ClusterUnavailable => "ClusterUnavailable",
+            Self::StateUnwritable => "StateUnwritable",
             Self::Interrupted => "Interrupted",
         }
     }
@@ -154,6 +157,7 @@ impl Cause {
             Self::ClusterUnavailable => 4,
             Self::KeyNotIssued => 5,
             Self::NotYet => 2,
+            Self::StateUnwritable => 125,
             Self::Interrupted => 130,
             _ => 3,
         }

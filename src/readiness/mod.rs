@@ -28,11 +28,19 @@ pub struct Limits {
     pub unschedulable: Duration,
     /// How long a pod may be refused for what the cluster usually makes a moment later (its service account).
     pub settling: Duration,
+    /// How long a service without a readiness check must have been running before it counts as ready: Kubernetes calls it
+    /// ready at once, and one that ends right after its start would pass for a success.
+    pub steady: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { crash_budget: 5, unschedulable: Duration::from_secs(30), settling: Duration::from_secs(10) }
+        Self {
+            crash_budget: 5,
+            unschedulable: Duration::from_secs(30),
+            settling: Duration::from_secs(10),
+            steady: Duration::from_millis(300),
+        }
     }
 }
 

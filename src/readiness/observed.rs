@@ -294,7 +294,25 @@ impl Observed {
                 && event.message.as_deref().is_some_and(|message| message.contains("probe"))
         };
         let ended = if self.events_of(pod).any(by_probe) { Ended::ByProbe } else { Ended::ByItself };
-        pods::finding(pod, role, limits, ended).or_else(|| self.unmountable(pod))
+        pods::finding(pod, role, limits, ended).or_else(|| self.full_disk(pod)).or_else(|| self.unmountable(pod))
+    }
+
+    /// The node's disk is full: it goes on trying, but only the user can help.
+    fn full_disk(&self, pod: &Pod) -> Option<Finding> {
+        if pods::is_started(pod) {
+            return None;
+        }
+        let full = |event: &&Event| {
+            event.message.as_deref().is_some_and(|message| message.contains("No space left on device"))
+        };
+        let event = self.events_of(pod).rfind(full)?;
+        Some(Finding {
+            cause: Cause::StateUnwritable,
+            message: one_line(event.message.as_deref()?),
+            hint: Some("free some space, or set ENVCTL_STATE_DIR to a directory on another disk".to_owned()),
+            patience: Patience::None,
+            pod: pod.metadata.name.clone(),
+        })
     }
 
     /// A volume whose ConfigMap or Secret doesn't exist: only an event says so, the pod stays `ContainerCreating`.

@@ -45,6 +45,11 @@ pub fn is_started(pod: &Pod) -> bool {
     !main.is_empty() && main.iter().all(|status| ran(&status.state) || ran(&status.last_state))
 }
 
+/// How often its containers were restarted.
+pub fn restarts(pod: &Pod) -> i32 {
+    containers(pod).map(|(status, _)| status.restart_count).sum()
+}
+
 /// What keeps this pod from being what `role` asks for, if it shows it.
 pub fn finding(pod: &Pod, role: Role, limits: &Limits, ended: Ended) -> Option<Finding> {
     if is_ready(pod) || pod.metadata.deletion_timestamp.is_some() {

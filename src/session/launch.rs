@@ -7,7 +7,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -165,18 +165,31 @@ fn spawn(directory: &SessionDirectory, inherited: [OwnedFd; 3], log: File, progr
     let cannot_start = || SessionError::io("start the agent from", program);
     let mut command = Command::new(program);
     command.arg0("envctl").arg("__agent").arg(directory.path());
-    for file in &inherited {
-        fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from).map_err(cannot_start())?;
-        command.arg(file.as_raw_fd().to_string());
-    }
+    let numbers = inherited.each_ref().map(AsRawFd::as_raw_fd);
+    command.args(numbers.map(|number| number.to_string()));
     let second = log.try_clone().map_err(cannot_start())?;
     command.stdin(Stdio::null()).stdout(log).stderr(second).current_dir("/");
-    // SAFETY: setsid is async-signal-safe, and nothing else happens between fork and exec.
+    // In the child only: another child of this process that held the lock would make a dead session look live.
+    let become_agent = move || {
+        nix::unistd::setsid()?;
+        // Whatever else the caller happened to have open (a pipe that someone reads to its end) must not live on in the agent.
+        // SAFETY: the call only marks descriptors of this process; a kernel without it (before 5.11) refuses.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        for number in numbers {
+            // SAFETY: `inherited` is open until after the spawn.
+            let file = unsafe { BorrowedFd::borrow_raw(number) };
+            fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: setsid, close_range and fcntl are async-signal-safe, and nothing else happens between fork and exec.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
+        command.pre_exec(become_agent);
     }
     // The child is not waited for: it outlives this process, and its end is seen by its lock.
-    command.spawn().map(drop).map_err(cannot_start())
+    let spawned = command.spawn().map(drop).map_err(cannot_start());
+    drop(inherited);
+    spawned
 }
 
 fn remove(path: &Path) {

@@ -1,12 +1,16 @@
 //! A home, a project and a state directory of a test's own, and envctl run in them.
 
-use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use envctl::session::state::StateDirectory;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
+
+use super::traces;
 
 /// The program under test.
 pub const ENVCTL: &str = env!("CARGO_BIN_EXE_envctl");
@@ -79,6 +83,35 @@ impl Context {
         out
     }
 
+    /// `envctl.yaml` with one service `web` and what `more` says of it and of others; its program names this context's home.
+    pub fn write_service(&self, script: &str, more: &str) {
+        self.write("serve", &format!("#!/bin/sh\n{script}\n"));
+        let program = self.project().join("serve");
+        let file = format!(
+            "name: demo\nimages:\n  web: {{ entrypoint: [sh, {}], process: {{}} }}\nservices:\n  web:\n    image: web\n{more}",
+            program.display()
+        );
+        self.write("envctl.yaml", &file);
+    }
+
+    /// Starts envctl with its stderr to be read.
+    pub fn start(&self, arguments: &[&str]) -> Started {
+        let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        Started { child, lines }
+    }
+
+    /// The agent's process, if there is one.
+    pub fn agent(&self) -> Option<Pid> {
+        let mut all = traces::processes_with(self.home.path()).into_iter();
+        all.find(|process| process.arguments.contains(" __agent ")).map(|process| process.pid)
+    }
+
+    /// The directory that all of this context's processes name.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// The session directories that exist.
     pub fn session_directories(&self) -> Vec<PathBuf> {
         match fs::read_dir(self.state().sessions()) {
@@ -89,7 +122,7 @@ impl Context {
 
     /// The processes that have this context's home in their arguments, as the kernel lists them.
     pub fn processes(&self) -> Vec<String> {
-        processes_with(self.home.path())
+        traces::processes_with(self.home.path()).into_iter().map(|process| process.arguments).collect()
     }
 }
 
@@ -99,18 +132,37 @@ impl Drop for Context {
     }
 }
 
-/// The command lines of all processes that name `path`.
-pub fn processes_with(path: &Path) -> Vec<String> {
-    let needle = path.as_os_str().as_encoded_bytes();
-    fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        .filter(|entry| entry.file_name() != OsStr::new(&std::process::id().to_string()))
-        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-        .filter(|line| line.windows(needle.len()).any(|window| window == needle))
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .collect()
+/// An envctl that runs.
+pub struct Started {
+    pub child: Child,
+    lines: BufReader<ChildStderr>,
+}
+
+impl Started {
+    /// Reads its stderr up to a line with `words`; all lines so far.
+    pub fn until(&mut self, words: &str) -> String {
+        let mut text = String::new();
+        while self.lines.read_line(&mut text).unwrap() > 0 {
+            if text.lines().last().is_some_and(|line| line.contains(words)) {
+                return text;
+            }
+        }
+        panic!("it never said {words:?}:\n{text}");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Its exit code, stdout and the rest of its stderr.
+    pub fn end(mut self, context: &Context) -> Ran {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        self.lines.read_to_end(&mut stderr).unwrap();
+        self.child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        let code = self.child.wait().unwrap().code();
+        Ran { code, stdout: context.masked(&stdout), stderr: context.masked(&stderr) }
+    }
 }
 
 /// `1.23s` becomes `TIME`, `127.0.0.1:4321` `ADDRESS`, an id's digits `ID`.

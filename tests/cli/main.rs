@@ -1,12 +1,19 @@
 //! The program as a person uses it: its words, its exit codes, and what it leaves behind.
 
 mod agent;
+mod bad;
 mod context;
+mod crash;
+mod interrupt;
 #[path = "../common/program.rs"]
 mod program;
 mod refused;
 #[path = "../common/require.rs"]
 mod require;
 mod session;
+mod terminal;
+mod together;
+mod traces;
+mod verbs;
 mod which;
 mod words;

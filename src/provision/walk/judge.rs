@@ -9,8 +9,8 @@ use super::{Run, Stage, Walk};
 use crate::cluster::apply::ApplyError;
 use crate::cluster::ledger::Owned;
 use crate::images::ImageError;
-use crate::plan::{NodeId, NodeKind};
-use crate::readiness::{Change, Finding, ObjectKey, Patience, Role, Verdict};
+use crate::plan::{NodeId, NodeKind, NodeSpec};
+use crate::readiness::{Change, Finding, ObjectKey, Patience, Role, Verdict, pods};
 
 /// Kinds that are what they should be as soon as they exist: watching them would tell nothing. A claim is
 /// bound when its first pod comes, which may be another node's.
@@ -52,7 +52,8 @@ impl Walk<'_> {
 
     /// Findings whose own clock has run out, and those that waited for the rest of the graph.
     pub(super) fn look_again(&mut self) -> Result<(), Box<Failure>> {
-        let with_finding = |run: &Run<'_>| run.stage == Stage::Starting && run.finding.is_some();
+        let with_finding =
+            |run: &Run<'_>| run.stage == Stage::Starting && (run.finding.is_some() || run.steady.is_some());
         let indexes: Vec<usize> = (0..self.runs.len()).filter(|index| with_finding(&self.runs[*index])).collect();
         indexes.into_iter().try_for_each(|index| self.judge(index))
     }
@@ -61,7 +62,7 @@ impl Walk<'_> {
     pub(super) fn next_clock(&self) -> Option<Instant> {
         let clocks = self.runs.iter().filter(|run| run.stage == Stage::Starting).filter_map(|run| match &run.finding {
             Some((Finding { patience: Patience::For(time), .. }, since)) => Some(*since + *time),
-            _ => None,
+            _ => run.steady.map(|(_, since)| since + self.around.options.limits.steady),
         });
         clocks.min()
     }
@@ -77,15 +78,22 @@ impl Walk<'_> {
         run.started = started;
         match verdict {
             Verdict::Ready => {
-                self.ready(index);
+                if self.is_steady(index) {
+                    self.ready(index);
+                } else {
+                    self.detail(index, "running; without a readiness check, it has to stay up for a moment".to_owned());
+                }
                 Ok(())
             }
             Verdict::Waiting(detail) => {
-                run.finding = None;
+                (run.finding, run.steady) = (None, None);
                 self.detail(index, detail);
                 Ok(())
             }
-            Verdict::Failing(finding) => self.suspect(index, *finding),
+            Verdict::Failing(finding) => {
+                run.steady = None;
+                self.suspect(index, *finding)
+            }
         }
     }
 
@@ -100,6 +108,28 @@ impl Walk<'_> {
             }
         }
         waiting.map_or(Verdict::Ready, Verdict::Waiting)
+    }
+
+    /// Whether what is ready has been so for long enough, where nothing but its running says so.
+    fn is_steady(&mut self, index: usize) -> bool {
+        let run = &self.runs[index];
+        if !matches!(&run.node.spec, NodeSpec::Service(service) if service.ready.is_none()) {
+            return true;
+        }
+        let objects = watched(run).filter_map(|owned| self.observed.object(&owned.key));
+        let restarts = objects.flat_map(|object| self.observed.current_pods(object)).map(pods::restarts).sum();
+        if !run.changed && restarts == 0 {
+            return true;
+        }
+        let now = Instant::now();
+        match run.steady {
+            Some((before, since)) if before == restarts => now >= since + self.around.options.limits.steady,
+            _ => {
+                let run = &mut self.runs[index];
+                (run.finding, run.steady) = (None, Some((restarts, now)));
+                false
+            }
+        }
     }
 
     fn is_started(&self, index: usize) -> bool {
@@ -142,7 +172,7 @@ impl Walk<'_> {
 
     pub(super) fn ready(&mut self, index: usize) {
         let run = &mut self.runs[index];
-        (run.stage, run.started, run.finding, run.told) = (Stage::Ready, true, None, false);
+        (run.stage, run.started, run.finding, run.steady, run.told) = (Stage::Ready, true, None, None, false);
         run.detail.clear();
         let id = run.node.id.clone();
         self.held.ledger.mark_ready(&id);

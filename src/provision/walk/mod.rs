@@ -75,6 +75,8 @@ pub(super) struct Run<'a> {
     /// Its objects, once applied.
     pub objects: Vec<Owned>,
     pub finding: Option<(Finding, Instant)>,
+    /// Since when a service without a readiness check runs, and how often it was restarted by then.
+    steady: Option<(i32, Instant)>,
     started: bool,
     changed: bool,
     unmet: Vec<NodeId>,
@@ -188,7 +190,11 @@ impl<'a> Walk<'a> {
             let clock = self.next_clock();
             tokio::select! {
                 reason = &mut give_up => return Err(self.given_up(reason)),
-                error = &mut lost => return Err(self.failure(None, Cause::ClusterUnavailable, error.to_string())),
+                error = &mut lost => {
+                    let mut failure = self.failure(None, Cause::ClusterUnavailable, error.to_string());
+                    failure.hint = error.hint();
+                    return Err(failure);
+                }
                 Some(done) = self.actions.join_next(), if !self.actions.is_empty() => match done {
                     Ok(done) => self.done(done)?,
                     Err(error) => {

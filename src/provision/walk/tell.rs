@@ -12,6 +12,7 @@ impl<'a> Run<'a> {
             detail: String::new(),
             objects: Vec::new(),
             finding: None,
+            steady: None,
             started: false,
             changed: false,
             unmet: Vec::new(),

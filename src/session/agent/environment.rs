@@ -23,7 +23,10 @@ impl Environment {
     /// When it is not available: exit code 4.
     pub async fn start(plan: &Plan, record: &Record, events: &EventSink) -> Result<Self, Box<Failure>> {
         let unavailable = |error: ClusterError| {
-            Box::new(Failure::new(None, Cause::ClusterUnavailable, format!("the cluster is not available: {error}")))
+            let mut failure =
+                Failure::new(None, Cause::ClusterUnavailable, format!("the cluster is not available: {error}"));
+            failure.hint = error.hint();
+            Box::new(failure)
         };
         let directory = record.kubeconfig.parent().unwrap_or(std::path::Path::new("/"));
         let setting = crate::cluster::Setting { namespace: &record.namespace, directory };

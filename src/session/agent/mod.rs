@@ -38,7 +38,13 @@ pub fn main() -> ExitCode {
     };
     keep_memory_small();
     let filter = EnvFilter::try_from_env("ENVCTL_LOG").unwrap_or_else(|_unset| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        // Its complaint about a log that cannot be written (a full disk) goes to that same log, and panics.
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr)
+        .init();
     // Two workers are plenty for one session's API and kubelet, and each costs stack and allocator arenas.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {

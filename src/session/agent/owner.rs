@@ -60,6 +60,8 @@ pub struct Owner {
     failure: Option<Box<Failure>>,
     creator: Option<CallerId>,
     ended_for: Vec<Caller>,
+    /// Who waits for an `up` that has not been asked for yet.
+    early: Vec<Caller>,
     open: usize,
     ttl: Duration,
     last_use: SystemTime,
@@ -86,6 +88,7 @@ impl Owner {
             failure: None,
             creator: None,
             ended_for: Vec::new(),
+            early: Vec::new(),
             open: 0,
             ttl: Duration::from_secs(4 * 3600),
             last_use: SystemTime::now(),
@@ -199,6 +202,8 @@ impl Owner {
     fn ask_wait(&mut self, caller: Caller) {
         if let Some(working) = &mut self.working {
             working.followers.push(caller);
+        } else if self.record.phase == Phase::Starting {
+            self.early.push(caller);
         } else if let Some(failure) = &self.failure {
             caller.reply(Reply::Failed { failure: failure.clone(), kept: true });
         } else {
@@ -243,7 +248,7 @@ impl Owner {
                 cancel,
             )),
             events,
-            followers: vec![caller],
+            followers: std::iter::once(caller).chain(self.early.drain(..)).collect(),
         });
     }
 
@@ -305,18 +310,19 @@ impl Owner {
             Err(failure) => {
                 warn!(reason = failure.cause.reason(), message = failure.message, "up failed");
                 let kept = keep || !first;
+                if kept && first {
+                    // Before it is told: who was told may look at the record.
+                    self.record.phase = Phase::Failed;
+                    if let Err(error) = self.record.write(&self.directory.record_path()) {
+                        warn!(%error, "the record could not be written");
+                    }
+                }
                 for follower in &followers {
                     follower.reply(Reply::Failed { failure: failure.clone(), kept });
                 }
                 if !kept {
                     self.ended_for.extend(followers);
                     return Some(End { why: None, grace: GRACE });
-                }
-                if first {
-                    self.record.phase = Phase::Failed;
-                    if let Err(error) = self.record.write(&self.directory.record_path()) {
-                        warn!(%error, "the record could not be written");
-                    }
                 }
                 self.failure = Some(failure);
             }
@@ -386,7 +392,7 @@ impl Owner {
         for caller in self.ended_for.drain(..) {
             caller.reply(Reply::Ended { removal: removal.clone(), why: None });
         }
-        for caller in others {
+        for caller in others.into_iter().chain(self.early.drain(..)) {
             caller.reply(Reply::Ended { removal: removal.clone(), why: end.why.clone() });
         }
         for (caller, _) in self.queue.drain(..) {

@@ -51,7 +51,7 @@ async fn provision(
     cancel: &CancellationToken,
 ) -> Result<Record, Box<Failure>> {
     let on_disk = |error: crate::session::SessionError| {
-        let failure = Failure::new(None, Cause::ClusterUnavailable, error.to_string());
+        let failure = Failure::new(None, Cause::StateUnwritable, error.to_string());
         Box::new(match error.hint() {
             Some(hint) => failure.with_hint(hint),
             None => failure,

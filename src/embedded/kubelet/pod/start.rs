@@ -234,7 +234,7 @@ impl Start {
     async fn image(&self) -> Image {
         let name = self.spec.image.clone().unwrap_or_default();
         let mut images = self.context.images.clone();
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::of_images();
         loop {
             if let Some(image) = images.borrow_and_update().get(&name) {
                 let message =

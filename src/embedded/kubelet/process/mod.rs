@@ -9,12 +9,14 @@ mod client;
 mod link;
 mod network;
 mod node;
+mod probe;
 mod sys;
 mod wire;
 
 use std::process::ExitCode;
 
 pub use client::{Options, ProcessRuntime, StartError};
+pub use probe::{Mode, Refusal, probe};
 
 /// The node process: `envctl __node`. Must be called before any thread exists.
 pub fn node_main() -> ExitCode {

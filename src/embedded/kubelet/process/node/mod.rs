@@ -23,7 +23,8 @@ use nix::unistd::{Uid, dup2_stdin, setsid};
 
 use super::sys::{self, clone};
 use super::wire::{Channel, During, Failure, Reply};
-use namespaces::{HOST, Privilege};
+use namespaces::HOST;
+pub(super) use namespaces::{Privilege, privilege};
 use pods::Node;
 use rootfs::layers::Step;
 
@@ -32,7 +33,7 @@ use rootfs::layers::Step;
 pub fn main() -> ExitCode {
     let visible: Vec<PathBuf> = std::env::args_os().skip(2).map(PathBuf::from).collect();
     let Ok(control) = take_control_socket() else { return ExitCode::FAILURE };
-    let privilege = namespaces::privilege();
+    let privilege = privilege();
     let became = namespaces::leave(privilege).and_then(|()| {
         // The agent becomes the parent of the node itself, and this process can go.
         sys::fork(clone::NEWPID | clone::PARENT, || live(&control, privilege, &visible))

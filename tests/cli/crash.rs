@@ -1,0 +1,143 @@
+//! `kill -9` at a hundred moments: whatever it hits, nothing is left of the session but files, and those go with the
+//! next command.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use envctl::session::identity::Identity;
+use envctl::session::launch;
+use envctl::session::protocol::{Call, Reply, Request};
+use envctl::session::record::Phase;
+use envctl::session::state::SessionDirectory;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::context::Context;
+use super::traces;
+
+const TIMES: u16 = 100;
+/// Milliseconds between two moments; an `up` of the service below takes some 400 in an unoptimized build.
+const STEP: u16 = 6;
+
+/// Moments in milliseconds after the start, evenly spread with a random part each.
+fn moments() -> impl Iterator<Item = u16> {
+    (0..TIMES).map(|index| {
+        let random = std::collections::hash_map::RandomState::new();
+        let random = std::hash::BuildHasher::hash_one(&random, index);
+        index * STEP + u16::try_from(random % u64::from(STEP)).unwrap()
+    })
+}
+
+fn context() -> Context {
+    let context = Context::new();
+    context.write_service(
+        "trap 'exit 0' TERM\necho started\nsleep 100000 & wait",
+        "    replicas: 2\n    ready: { exec: [\"true\"] }\n",
+    );
+    context
+}
+
+fn directory(context: &Context) -> SessionDirectory {
+    context.state().session(&Identity::new(&context.project(), "demo", None).id())
+}
+
+/// After the agent's end: nothing is left, and the next command removes the files.
+fn assert_nothing_is_left(
+    context: &Context,
+    host: &std::collections::BTreeSet<String>,
+    namespaces: &std::collections::BTreeSet<String>,
+    when: &str,
+) {
+    traces::wait_for_none(context.home());
+    traces::wait_until_unused(namespaces);
+    let more: Vec<_> = traces::host().difference(host).cloned().collect();
+    assert_eq!(more, Vec::<String>::new(), "{when}");
+    let ran = context.run(&["ls"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "no sessions\n"), "{when}");
+    assert!(context.session_directories().is_empty(), "{when}: {:?}", context.session_directories());
+    assert!(!context.project().join(".envctl").exists(), "{when}");
+}
+
+/// Asks the agent to say when the `up` at work has ended. `None`: the session has ended.
+fn when_up(directory: &SessionDirectory) -> Option<Phase> {
+    let stream = launch::connect(directory).ok()?;
+    writeln!(&stream, "{}", serde_json::to_string(&Call::new(Request::Wait)).unwrap()).ok()?;
+    for line in BufReader::new(&stream).lines() {
+        match serde_json::from_str(&line.ok()?).unwrap() {
+            Reply::Up { record, .. } => return Some(record.phase),
+            Reply::Ended { .. } | Reply::Ending => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn the_command_line_is_killed_during_up() {
+    let context = context();
+    let host = traces::host();
+    let directory = directory(&context);
+    let (mut was_ready, mut was_not) = (0, 0);
+    for moment in moments() {
+        let mut up = context.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        traces::ended_within(Pid::from_raw(up.id().try_into().unwrap()), moment);
+        up.kill().unwrap();
+        up.wait().unwrap();
+        let namespaces = traces::namespaces_of(&traces::processes_with(context.home()));
+        // Not there yet, or gone already, is as good as ended.
+        if let Ok(lock) = File::open(directory.lock()) {
+            match when_up(&directory) {
+                // It was ready before its creator died: it lives on, and `down` ends it.
+                Some(phase) => {
+                    assert_eq!(phase, Phase::Ready);
+                    was_ready += 1;
+                    let ran = context.run(&["down"]);
+                    assert_eq!(ran.code, Some(0), "{ran:?}");
+                }
+                None => was_not += 1,
+            }
+            launch::wait_until_free(&lock, &directory).unwrap();
+        }
+        assert_nothing_is_left(&context, &host, &namespaces, &format!("killed after {moment} ms"));
+    }
+    eprintln!("killed the command line {TIMES} times: {was_not} before ready, {was_ready} after");
+    assert!(was_not > 20, "{was_not}");
+}
+
+#[test]
+fn the_agent_is_killed_during_up_and_while_up() {
+    let context = context();
+    let host = traces::host();
+    let (mut during, mut after) = (0, 0);
+    let mut moments = std::iter::repeat_with(moments).flatten();
+    while during + after < TIMES {
+        let moment = moments.next().unwrap();
+        let mut started = context.start(&["up"]);
+        traces::ended_within(Pid::from_raw(started.child.id().try_into().unwrap()), moment);
+        let Some(agent) = context.agent() else {
+            // Too early: there is none yet.
+            started.child.kill().unwrap();
+            started.child.wait().unwrap();
+            if let Ok(lock) = File::open(directory(&context).lock()) {
+                launch::wait_until_free(&lock, &directory(&context)).unwrap();
+            }
+            continue;
+        };
+        let namespaces = traces::namespaces_of(&traces::processes_with(context.home()));
+        kill(agent, Signal::SIGKILL).unwrap();
+        let ran = started.end(&context);
+        match ran.code {
+            Some(0) => after += 1,
+            Some(125) => {
+                during += 1;
+                assert!(ran.stderr.contains("error: the session's agent ended unexpectedly"), "{ran:?}");
+            }
+            _ => panic!("{moment} ms: {ran:?}"),
+        }
+        traces::wait_for_none(context.home());
+        assert_nothing_is_left(&context, &host, &namespaces, &format!("killed after {moment} ms"));
+    }
+    eprintln!("killed the agent {TIMES} times: {during} during up, {after} while up");
+    assert!(during > 20 && after > 5, "{during} {after}");
+}
