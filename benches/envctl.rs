@@ -65,10 +65,11 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_envctl"));
         command
             .args(arguments)
+            .arg("-f")
+            .arg(self.root.join("benches/envs/five.yaml"))
             .current_dir(self.home.path())
             .env("ENVCTL_STATE_DIR", self.state.path())
             .env("HOME", self.home.path())
-            .env("ENVCTL_FILE", self.root.join("benches/envs/five.yaml"))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
@@ -96,6 +97,7 @@ impl Bench {
             assert!(status.success(), "envctl up: {status}");
             resident.push(agent_resident(self.state.path()));
             let down_took = self.run(&["down"]);
+            assert!(find(self.state.path(), "session.json").is_none(), "after `envctl down` there is no session");
             // The first round warms the page cache.
             if round > 0 {
                 direct.push(direct_took);

@@ -36,11 +36,8 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     };
     let source = Command::new(program).args(rest).envs(&record.exports).exec();
     let absent = source.kind() == std::io::ErrorKind::NotFound || !exists(program);
-    let (exit, why) = if absent {
-        (Exit::NotFound, "no such command".to_owned())
-    } else {
-        (Exit::NotExecutable, source.to_string())
-    };
+    let (exit, why) =
+        if absent { (Exit::NotFound, "no such command".to_owned()) } else { (Exit::NotExecutable, source.to_string()) };
     Err(Error::Failed { what: format!("cannot run {}: {why}", program.display()), hint: None, exit })
 }
 

@@ -159,7 +159,10 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         }
         if matches!(
             outcome,
-            Outcome::Failed { kept: false, .. } | Outcome::TakenDown(_) | Outcome::Interrupted(Some(_)) | Outcome::Died(_)
+            Outcome::Failed { kept: false, .. }
+                | Outcome::TakenDown(_)
+                | Outcome::Interrupted(Some(_))
+                | Outcome::Died(_)
         ) {
             launch::wait_until_gone(&directory)?;
         }
@@ -294,7 +297,9 @@ async fn converse(
                 });
             }
             None if interrupted > 0 => return Ok(Outcome::Interrupted(Some(Removal::default()))),
-            Some(Reply::Mismatch { .. } | Reply::Refused { .. }) | None => return Ok(Outcome::Died(conversation.died())),
+            Some(Reply::Mismatch { .. } | Reply::Refused { .. }) | None => {
+                return Ok(Outcome::Died(conversation.died()));
+            }
         }
     }
 }

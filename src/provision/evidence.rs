@@ -69,7 +69,9 @@ async fn logs(asked: &Question<'_>, observed: &Observed) -> Vec<LogTail> {
     let failed = |pod: &&&Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Failed"));
     let chosen = named.or_else(|| pods.iter().find(failed)).or_else(|| pods.iter().find(|pod| !pods::is_ready(pod)));
     let Some(pod) = chosen else { return Vec::new() };
-    let Some(status) = pods::loudest_container(pod).filter(|status| !pods::never_ran(status)) else { return Vec::new() };
+    let Some(status) = pods::loudest_container(pod).filter(|status| !pods::never_ran(status)) else {
+        return Vec::new();
+    };
     let runs = [
         (true, status.last_state.as_ref(), status.restart_count > 0),
         (false, status.state.as_ref(), status.container_id.is_some() || status.restart_count > 0),

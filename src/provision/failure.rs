@@ -243,7 +243,9 @@ impl Failure {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         match &self.node {
-            Some(node) => writeln!(text, "{} {node} failed: {} [{}]", node.kind.word(), self.message, self.cause.reason())?,
+            Some(node) => {
+                writeln!(text, "{} {node} failed: {} [{}]", node.kind.word(), self.message, self.cause.reason())?
+            }
             None => writeln!(text, "{} [{}]", self.message, self.cause.reason())?,
         }
         if let Cause::BuildFailed { command, directory, output, .. } = &self.cause {

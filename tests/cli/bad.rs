@@ -27,7 +27,11 @@ fn screen(ran: &Ran) -> String {
     let mut text = String::new();
     for word in screen.split_inclusive(char::is_whitespace) {
         match word.find("web-") {
-            Some(at) => text.push_str(&format!("{}web-POD{}", &word[..at], word[at + 4..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-'))),
+            Some(at) => text.push_str(&format!(
+                "{}web-POD{}",
+                &word[..at],
+                word[at + 4..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-')
+            )),
             None => text.push_str(word),
         }
     }
@@ -40,7 +44,10 @@ fn a_bad_file_is_exit_2_with_the_line() {
         ("malformed", "services:\n  web: { image: app\n"),
         ("unknown-field", "images: { app: { process: {} } }\nservices:\n  web: { image: app, port: 80 }\n"),
         ("wrong-type", "images: { app: { process: {} } }\nservices:\n  web: { image: app, replicas: many }\n"),
-        ("cycle", "images: { app: { entrypoint: [app], process: {} } }\nservices:\n  a: { image: app, needs: [b] }\n  b: { image: app, needs: [a] }\n"),
+        (
+            "cycle",
+            "images: { app: { entrypoint: [app], process: {} } }\nservices:\n  a: { image: app, needs: [b] }\n  b: { image: app, needs: [a] }\n",
+        ),
     ] {
         let (context, ran) = up_of(file);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{name}: {ran:?}");
@@ -51,9 +58,8 @@ fn a_bad_file_is_exit_2_with_the_line() {
 
 #[test]
 fn a_missing_command() {
-    let (context, ran) = up_of(
-        "images: { app: { entrypoint: [no-such-program], process: {} } }\nservices:\n  web: { image: app }\n",
-    );
+    let (context, ran) =
+        up_of("images: { app: { entrypoint: [no-such-program], process: {} } }\nservices:\n  web: { image: app }\n");
     assert_eq!(ran.code, Some(3), "{ran:?}");
     let screen = screen(&ran);
     assert!(screen.contains("no-such-program") && screen.contains("[CommandNotFound]"), "{screen}");

@@ -8,7 +8,8 @@ use super::traces;
 /// A service that runs and never gets ready; `trap` is what it does on SIGTERM.
 fn never_ready(trap: &str) -> Context {
     let context = Context::new();
-    context.write_service(&format!("{trap}\nwhile :; do sleep 1000 & wait; done"), "    ready: { exec: [\"false\"] }\n");
+    context
+        .write_service(&format!("{trap}\nwhile :; do sleep 1000 & wait; done"), "    ready: { exec: [\"false\"] }\n");
     context
 }
 
@@ -68,7 +69,9 @@ fn an_agent_that_dies_says_why_and_leaves_nothing() {
     let ran = up.end(&context);
     assert_eq!(ran.code, Some(125), "{ran:?}");
     assert!(
-        ran.stderr.contains("error: the session's agent ended unexpectedly, and the session with it; the last lines of its log:\n  | "),
+        ran.stderr.contains(
+            "error: the session's agent ended unexpectedly, and the session with it; the last lines of its log:\n  | "
+        ),
         "{ran:?}"
     );
     assert!(ran.stderr.ends_with("hint: `envctl up` starts a new one\n"), "{ran:?}");

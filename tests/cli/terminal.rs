@@ -85,7 +85,9 @@ fn serving() -> Context {
 
 /// Escape sequences that set colours or weight.
 fn is_coloured(text: &str) -> bool {
-    text.split("\x1b[").skip(1).any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
+    text.split("\x1b[")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
 }
 
 #[test]

@@ -43,9 +43,14 @@ async fn a_crash_is_restarted_at_once_and_its_log_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_liveness_probe_restarts() {
     let Some(rig) = Rig::start().await else { return };
-    let probe = json!({"exec": {"command": ["test", "!", "-e", "/kept/bad"]}, "periodSeconds": 1, "failureThreshold": 1});
+    let probe =
+        json!({"exec": {"command": ["test", "!", "-e", "/kept/bad"]}, "periodSeconds": 1, "failureThreshold": 1});
     let script = "rm -f /kept/bad; exec sleep 1000";
-    rig.pod("sick", keeping(script, json!({"livenessProbe": probe, "readinessProbe": {"exec": {"command": ["true"]}}}))).await;
+    rig.pod(
+        "sick",
+        keeping(script, json!({"livenessProbe": probe, "readinessProbe": {"exec": {"command": ["true"]}}})),
+    )
+    .await;
     rig.until_ready("sick").await;
     assert_eq!(rig.exec("sick", "touch /kept/bad").await.1, 0);
     rig.until_event("sick", &["Killing", "Container main failed liveness probe, will be restarted"]).await;
@@ -76,11 +81,9 @@ async fn ending_is_asked_for_then_forced() {
     let Some(rig) = Rig::start().await else { return };
     let ready = json!({"exec": {"command": ["test", "-e", "/kept/armed"]}});
     let arm = |script: &str| format!("{script}; touch /kept/armed; while :; do sleep 1000 & wait $!; done");
-    for (name, script, code) in [
-        ("polite", "trap 'echo bye; exit 5' TERM", 5),
-        ("deaf", "trap '' TERM", 137),
-        ("plain", "true", 143),
-    ] {
+    for (name, script, code) in
+        [("polite", "trap 'echo bye; exit 5' TERM", 5), ("deaf", "trap '' TERM", 137), ("plain", "true", 143)]
+    {
         // A shell that waits has a handler or dies, whether or not it is the container's first process.
         rig.pod(name, keeping(&arm(script), json!({"readinessProbe": ready}))).await;
         rig.until_ready(name).await;
@@ -98,7 +101,11 @@ async fn hooks_run_before_and_after() {
     let fields = json!({"volumeMounts": [{"name": "seen", "mountPath": "/seen"}],
         "lifecycle": {"postStart": hook("echo up >>/seen/log"), "preStop": hook("echo stopping >>/seen/log")}});
     let script = "trap 'echo ended >>/seen/log; exit 0' TERM; while :; do sleep 1000 & wait $!; done";
-    rig.pod("hooked", json!({"volumes": [{"name": "seen", "hostPath": {"path": seen}}], "containers": [shell_with(script, fields)]})).await;
+    rig.pod(
+        "hooked",
+        json!({"volumes": [{"name": "seen", "hostPath": {"path": seen}}], "containers": [shell_with(script, fields)]}),
+    )
+    .await;
     rig.until_ready("hooked").await;
     rig.delete("hooked").await;
     assert_eq!(std::fs::read_to_string(seen.join("log")).expect("a file"), "up\nstopping\nended\n");

@@ -25,9 +25,7 @@ fn ask(host: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_reached_by_name_and_address() {
     let Some(rig) = Rig::start().await else { return };
-    let serving = |name: &str| {
-        json!({"containers": [{"name": "main", "command": ["hello", name], "readinessProbe": {"httpGet": {"port": 8080}}}]})
-    };
+    let serving = |name: &str| json!({"containers": [{"name": "main", "command": ["hello", name], "readinessProbe": {"httpGet": {"port": 8080}}}]});
     rig.pod("one", serving("one")).await;
     rig.pod("two", serving("two")).await;
     let (one, two) = (rig.until_ready("one").await, rig.until_ready("two").await);
@@ -58,7 +56,9 @@ async fn services_are_reached_by_name_and_address() {
 
     // Without a ready endpoint nobody listens: refused, not lost.
     let silent = rig.create("v1", "Service", json!({"metadata": {"name": "nobody"}, "spec": {"ports": port}})).await;
-    let (said, code) = rig.exec("client", &format!("{} 2>&1", ask(silent.data["spec"]["clusterIP"].as_str().expect("an address")))).await;
+    let (said, code) = rig
+        .exec("client", &format!("{} 2>&1", ask(silent.data["spec"]["clusterIP"].as_str().expect("an address"))))
+        .await;
     assert!(code != 0 && said.contains("refused"), "{code}: {said}");
     rig.end().await;
 }

@@ -12,7 +12,10 @@ use envctl::embedded::kubelet::runtime::NodeNetwork as _;
 use envctl::embedded::kubelet::{Config, Kubelet};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
-use kube::api::{Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, PostParams, TypeMeta, WatchEvent, WatchParams};
+use kube::api::{
+    Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, PostParams, TypeMeta, WatchEvent,
+    WatchParams,
+};
 use kube::config::Kubeconfig;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::await_condition;
@@ -255,7 +258,9 @@ impl Rig {
         let api: Api<Event> = Api::default_namespaced(self.client.clone());
         let list = api.list(&ListParams::default()).await.expect("listed").items.into_iter();
         let about = list.filter(|event| event.involved_object.name.as_deref() == Some(name));
-        about.map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default())).collect()
+        about
+            .map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
+            .collect()
     }
 }
 

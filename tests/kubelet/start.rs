@@ -25,7 +25,8 @@ async fn every_kind_of_readiness_probe() {
         assert!(pod.status.and_then(|status| status.pod_ip).is_some_and(|ip| ip.starts_with("10.244.")), "{name}");
     }
     // Nobody listens there: it runs, and is not ready.
-    let container = shell_with("exec sleep 1000", json!({"readinessProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 1}}));
+    let container =
+        shell_with("exec sleep 1000", json!({"readinessProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 1}}));
     rig.pod("deaf", json!({"containers": [container]})).await;
     rig.until_event("deaf", &["Unhealthy", "Readiness probe failed", "connection refused"]).await;
     let pod = rig.until("deaf", "running", is_running).await;
@@ -36,7 +37,8 @@ async fn every_kind_of_readiness_probe() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment() {
     let Some(rig) = Rig::start().await else { return };
-    rig.create("v1", "ConfigMap", json!({"metadata": {"name": "settings"}, "data": {"LEVEL": "high", "COLOR": "red"}})).await;
+    rig.create("v1", "ConfigMap", json!({"metadata": {"name": "settings"}, "data": {"LEVEL": "high", "COLOR": "red"}}))
+        .await;
     rig.create("v1", "Secret", json!({"metadata": {"name": "db"}, "stringData": {"password": "p$ss"}})).await;
     let env = json!([
         {"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "LEVEL"}}},
@@ -64,7 +66,8 @@ async fn the_environment() {
 async fn init_containers_run_one_by_one_before_the_rest() {
     let Some(rig) = Rig::start().await else { return };
     let mounts = json!([{"name": "work", "mountPath": "/work"}]);
-    let init = |name: &str, script: &str| json!({"name": name, "command": ["sh", "-c", script], "volumeMounts": mounts});
+    let init =
+        |name: &str, script: &str| json!({"name": name, "command": ["sh", "-c", script], "volumeMounts": mounts});
     let spec = |first: &str| {
         json!({"restartPolicy": "Never", "volumes": [{"name": "work", "emptyDir": {}}],
             "initContainers": [init("first", first), init("second", "cat /work/log && echo second >>/work/log")],
@@ -76,8 +79,12 @@ async fn init_containers_run_one_by_one_before_the_rest() {
     rig.pod("bad", spec("exit 7")).await;
     let pod = rig.until("bad", "over", |pod| phase(pod) == "Failed").await;
     let status = pod.status.expect("a status");
-    let codes: Vec<Option<i32>> = status.init_container_statuses.into_iter().flatten()
-        .map(|status| status.state.and_then(|state| state.terminated).map(|ended| ended.exit_code)).collect();
+    let codes: Vec<Option<i32>> = status
+        .init_container_statuses
+        .into_iter()
+        .flatten()
+        .map(|status| status.state.and_then(|state| state.terminated).map(|ended| ended.exit_code))
+        .collect();
     assert_eq!(codes, [Some(7), None], "the second never ran");
     rig.end().await;
 }
@@ -101,7 +108,11 @@ async fn an_unknown_image_says_how_to_map_it_and_is_run_once_mapped() {
 async fn a_missing_secret_is_waited_for() {
     let Some(rig) = Rig::start().await else { return };
     let env = json!([{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]);
-    rig.pod("app", json!({"restartPolicy": "Never", "containers": [shell_with("echo $PASSWORD", json!({"env": env}))]})).await;
+    rig.pod(
+        "app",
+        json!({"restartPolicy": "Never", "containers": [shell_with("echo $PASSWORD", json!({"env": env}))]}),
+    )
+    .await;
     assert_eq!(rig.until_waiting("app", "CreateContainerConfigError").await, "secret \"db\" not found");
     rig.create("v1", "Secret", json!({"metadata": {"name": "db"}, "stringData": {"password": "found"}})).await;
     assert_eq!(rig.finished("app").await.1, "found\n");

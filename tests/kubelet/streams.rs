@@ -11,9 +11,16 @@ use crate::rig::{Rig, exit_code, shell, shell_with};
 async fn logs_are_followed_to_the_end() {
     let Some(rig) = Rig::start().await else { return };
     let script = "mkfifo /kept/more; echo one; echo two >&2; echo three; cat /kept/more";
-    let container = shell_with(script, json!({"volumeMounts": [{"name": "kept", "mountPath": "/kept"}],
-        "readinessProbe": {"exec": {"command": ["test", "-p", "/kept/more"]}}}));
-    rig.pod("talk", json!({"restartPolicy": "Never", "volumes": [{"name": "kept", "emptyDir": {}}], "containers": [container]})).await;
+    let container = shell_with(
+        script,
+        json!({"volumeMounts": [{"name": "kept", "mountPath": "/kept"}],
+        "readinessProbe": {"exec": {"command": ["test", "-p", "/kept/more"]}}}),
+    );
+    rig.pod(
+        "talk",
+        json!({"restartPolicy": "Never", "volumes": [{"name": "kept", "emptyDir": {}}], "containers": [container]}),
+    )
+    .await;
     rig.until_ready("talk").await;
     let parameters = LogParams { follow: true, ..LogParams::default() };
     let mut lines = rig.pods().log_stream("talk", &parameters).await.expect("a log").lines();
@@ -68,7 +75,11 @@ async fn exec_has_streams_and_a_code() {
     assert_eq!(read.expect("read"), 300_000);
 
     let terminal = AttachParams { stdin: true, stdout: true, stderr: false, tty: true, ..AttachParams::default() };
-    let mut process = rig.pods().exec("app", ["sh", "-c", "test -t 0 && test -t 1 && echo terminal"], &terminal).await.expect("it runs");
+    let mut process = rig
+        .pods()
+        .exec("app", ["sh", "-c", "test -t 0 && test -t 1 && echo terminal"], &terminal)
+        .await
+        .expect("it runs");
     let mut out = String::new();
     process.stdout().expect("asked for").read_to_string(&mut out).await.expect("read");
     assert_eq!(out.trim_end(), "terminal");

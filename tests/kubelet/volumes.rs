@@ -22,8 +22,10 @@ fn replaced(directory: &Path) -> impl Future<Output = ()> + use<> {
 #[tokio::test(flavor = "multi_thread")]
 async fn config_maps_follow_their_object() {
     let Some(rig) = Rig::start().await else { return };
-    rig.create("v1", "ConfigMap", json!({"metadata": {"name": "settings"}, "data": {"mode": "one", "other": "x"}})).await;
-    let volume = json!({"name": "settings", "configMap": {"name": "settings", "items": [{"key": "mode", "path": "deep/mode"}]}});
+    rig.create("v1", "ConfigMap", json!({"metadata": {"name": "settings"}, "data": {"mode": "one", "other": "x"}}))
+        .await;
+    let volume =
+        json!({"name": "settings", "configMap": {"name": "settings", "items": [{"key": "mode", "path": "deep/mode"}]}});
     let fields = json!({"volumeMounts": [{"name": "settings", "mountPath": "/etc/settings"}]});
     rig.pod("app", json!({"volumes": [volume], "containers": [shell_with("exec sleep 1000", fields)]})).await;
     let uid = rig.until_ready("app").await.metadata.uid.expect("a uid");

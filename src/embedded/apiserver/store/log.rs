@@ -1,6 +1,6 @@
 //! The event log: what watches replay.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{ResourceId, Stored};
@@ -51,8 +51,9 @@ pub struct TooOld {
 pub(super) struct Log {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
-    /// Events up to and including this revision are gone.
-    compacted: u64,
+    /// Events of each resource up to and including this revision are gone. By resource, as upstream's watch
+    /// cache is: a quiet resource's watch isn't too old because of what others wrote.
+    compacted: HashMap<ResourceId, u64>,
 }
 
 impl Log {
@@ -64,13 +65,14 @@ impl Log {
                 break;
             };
             self.bytes -= oldest.object.bytes.len();
-            self.compacted = oldest.revision;
+            self.compacted.insert(oldest.resource, oldest.revision);
         }
     }
 
     pub(super) fn after(&self, resource: ResourceId, revision: u64) -> Result<Vec<Arc<Event>>, TooOld> {
-        if revision < self.compacted {
-            return Err(TooOld { wanted: revision, oldest: self.compacted });
+        let compacted = self.compacted.get(&resource).copied().unwrap_or_default();
+        if revision < compacted {
+            return Err(TooOld { wanted: revision, oldest: compacted });
         }
         let from = self.events.partition_point(|event| event.revision <= revision);
         Ok(self.events.range(from..).filter(|event| event.resource == resource).cloned().collect())

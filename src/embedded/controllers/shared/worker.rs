@@ -4,11 +4,12 @@
 
 use std::future::Future;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::Queue;
@@ -55,6 +56,9 @@ pub enum SyncError {
         #[source]
         source: std::io::Error,
     },
+    /// A bug; the message and where it happened are in the log.
+    #[error("the controller panicked")]
+    Panicked,
     /// The object still has content or dependents that could not be dealt with.
     #[error("{0}")]
     Incomplete(String),
@@ -106,8 +110,9 @@ pub async fn run<S: Syncer>(
             key = queue.next(), if running.len() < width => {
                 let syncer = &syncer;
                 running.push(async move {
-                    let result = syncer.sync(&key).await;
-                    (key, result)
+                    // As upstream's `HandleCrash` without its re-panic: one object's bad luck must not end the controller.
+                    let result = AssertUnwindSafe(syncer.sync(&key)).catch_unwind().await;
+                    (key, result.unwrap_or(Err(SyncError::Panicked)))
                 });
             }
         }

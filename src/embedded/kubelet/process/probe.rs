@@ -85,9 +85,7 @@ mod tests {
     use super::*;
 
     fn cured(mode: Mode, switches: &[(&str, &str)]) -> &'static str {
-        cure(mode, |path| {
-            switches.iter().find(|(name, _)| path.ends_with(name)).map(|(_, value)| format!("{value}\n"))
-        })
+        cure(mode, |path| switches.iter().find(|(name, _)| path.ends_with(name)).map(|(_, value)| format!("{value}\n")))
     }
 
     #[test]

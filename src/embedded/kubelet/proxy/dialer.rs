@@ -82,12 +82,7 @@ impl ServiceDialer {
     }
 
     /// Tries each endpoint once, beginning with the `first`th.
-    pub(super) async fn connect_any(
-        &self,
-        key: &Key,
-        endpoints: &[Endpoint],
-        first: usize,
-    ) -> io::Result<TcpStream> {
+    pub(super) async fn connect_any(&self, key: &Key, endpoints: &[Endpoint], first: usize) -> io::Result<TcpStream> {
         let mut last = io::Error::from(io::ErrorKind::ConnectionRefused);
         for step in 0..endpoints.len() {
             let (ip, port) = endpoints[(first + step) % endpoints.len()];

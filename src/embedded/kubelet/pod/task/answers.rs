@@ -47,7 +47,8 @@ impl Actor {
             }
             // The run that the status calls the last: of one that will start again, that is the one that ended last.
             (true, Some(run)) if last_state(&shown).is_some() => {
-                let over = container.is_running() || shown.state.as_ref().is_some_and(|state| state.terminated.is_some());
+                let over =
+                    container.is_running() || shown.state.as_ref().is_some_and(|state| state.terminated.is_some());
                 let run = if over { run.saturating_sub(1) } else { run };
                 Ok(logs::reader::Target { path: logs::run_file(&directory, name, run), progress: None })
             }

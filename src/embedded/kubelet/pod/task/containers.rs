@@ -180,7 +180,13 @@ impl Actor {
     }
 
     /// Ends one container's run, or brings its deadline forward.
-    pub(super) fn stop_container(&mut self, index: usize, grace: Duration, message: Option<String>, after: Option<Waiting>) {
+    pub(super) fn stop_container(
+        &mut self,
+        index: usize,
+        grace: Duration,
+        message: Option<String>,
+        after: Option<Waiting>,
+    ) {
         let deadline = Instant::now() + grace;
         let spec = self.container_spec(index);
         let facts = self.facts();
