@@ -11,7 +11,7 @@ use super::Context;
 use super::conversation::runtime;
 use super::exit::Exit;
 use super::output::Format;
-use crate::embedded::kubelet::process::{self, Options};
+use crate::embedded;
 use crate::error::Error;
 use crate::session::launch;
 
@@ -183,8 +183,7 @@ fn program(name: &'static str, arguments: &[&str], what_for: &str) -> Check {
 /// Tries it for real.
 fn sandbox() -> Result<Check, Error> {
     let name = "sandbox";
-    let options = Options { envctl: PathBuf::from(launch::THIS_PROGRAM), visible: Vec::new() };
-    Ok(match runtime()?.block_on(process::probe(&options)) {
+    Ok(match runtime()?.block_on(embedded::try_sandbox(PathBuf::from(launch::THIS_PROGRAM))) {
         Ok(mode) => {
             let found = format!("pods run as processes in namespaces of their own, {mode}");
             Check { name, verdict: Verdict::Ok, found, cure: None }

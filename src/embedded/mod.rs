@@ -237,6 +237,14 @@ impl EmbeddedCluster {
     }
 }
 
+/// Tries for real whether this machine lets pods run, and how. `program` is `envctl` itself.
+///
+/// # Errors
+/// [`process::Refusal`], which knows the cure.
+pub async fn try_sandbox(program: PathBuf) -> Result<process::Mode, process::Refusal> {
+    process::probe(&process::Options { envctl: program, visible: Vec::new() }).await
+}
+
 /// The API server's listeners.
 struct Serving {
     api: ApiServer,

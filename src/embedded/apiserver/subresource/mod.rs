@@ -2,7 +2,7 @@
 
 mod access_review;
 mod binding;
-mod kubelet;
+mod node_api;
 mod scale;
 mod token;
 
@@ -15,7 +15,7 @@ use super::status::Status;
 use super::write::Part;
 use super::{meta, patch, read, schemas, write};
 
-pub use kubelet::{node_request, proxy};
+pub use node_api::{node_request, proxy};
 
 /// Answers a request to a subresource.
 pub fn dispatch(context: &mut Context<'_>) -> Result<Response<Body>, Status> {
