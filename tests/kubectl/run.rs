@@ -76,3 +76,28 @@ fn an_unknown_image_says_how_to_map_it() {
     assert!(described.contains("images:") && described.contains("nobody/knows:1"), "{described}");
     kubectl(&["delete", "pod", "unknown"]);
 }
+
+#[test]
+fn attach_and_cp_reach_into_the_container() {
+    let listen = "while read word; do echo got $word; done";
+    let manifest = format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"attached"}},"spec":{{"restartPolicy":"Never","containers":[
+        {{"name":"c","image":"sh","args":["{listen}"],"stdin":true,"stdinOnce":true}}]}}}}"#
+    );
+    let Some(_) = kubectl_input(&["create", "-f", "-"], &manifest) else { return };
+    kubectl(&["wait", "--for=condition=Ready", "pod/attached", "--timeout=30s"]);
+    kubectl(&["exec", "attached", "--", "/bin/sh", "-c", "echo inside > /tmp/file"]);
+    kubectl(&["cp", "attached:/tmp/file", "copied"]);
+    kubectl(&["cp", "copied", "attached:/tmp/back"]);
+    assert_eq!(kubectl(&["exec", "attached", "--", "cat", "/tmp/back"]).expect("it is here").out, "inside\n");
+    let unknown = kubectl_fails(&["logs", "attached", "-c", "nobody"], "").expect("it is here");
+    assert!(unknown.err.contains("container nobody is not valid for pod attached"), "{}", unknown.err);
+    let none = kubectl_fails(&["logs", "attached", "--previous"], "").expect("it is here");
+    assert!(none.err.contains("previous terminated container \"c\" in pod \"attached\" not found"), "{}", none.err);
+    let forwarded = kubectl_fails(&["port-forward", "attached", "18080:8080"], "").expect("it is here");
+    assert!(forwarded.err.contains("SPDY is not spoken here"), "{}", forwarded.err);
+    // Its end of input is the program's, and the program's end is the attachment's.
+    let said = kubectl_input(&["attach", "-i", "attached"], "hello\nagain\n").expect("it is here");
+    assert_eq!(said.out, "got hello\ngot again\n", "{}", said.err);
+    kubectl(&["delete", "pod", "attached", "--now"]);
+}

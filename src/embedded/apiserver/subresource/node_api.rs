@@ -7,7 +7,8 @@
 use std::sync::PoisonError;
 
 use axum::body::Body;
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -16,6 +17,8 @@ use super::super::request::{Query, RequestInfo, percent_encode};
 use super::super::status::{GroupResource, Status};
 use super::super::store::ResourceId;
 
+/// Bytes of a refusal that are read (`maxReadLength`).
+const LONGEST_REFUSAL: usize = 50_000;
 const PODS: ResourceId = ResourceId::new("", "pods");
 
 /// What of a node a request is for.
@@ -69,8 +72,25 @@ pub async fn proxy(
     })?;
     *request.uri_mut() = location.parse::<Uri>().map_err(|error| Status::bad_request(error.to_string()))?;
     match kubelet.oneshot(request).await {
+        Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
+            Err(refusal(response).await)
+        }
         Ok(response) => Ok(response),
         Err(never) => match never {},
+    }
+}
+
+/// The kubelet refuses in plain words, which clients only show as part of a `Status`
+/// (`pkg/registry/core/rest` → `apiserver/pkg/registry/generic/rest/response_checker.go`, `GenericHttpResponseChecker`).
+async fn refusal(response: Response<Body>) -> Status {
+    let code = response.status();
+    let words = Limited::new(response.into_body(), LONGEST_REFUSAL).collect().await.map(|body| body.to_bytes());
+    let words = words.map(|words| String::from_utf8_lossy(&words).trim().to_owned()).unwrap_or_default();
+    match code {
+        StatusCode::INTERNAL_SERVER_ERROR => Status::internal(words),
+        StatusCode::NOT_FOUND => Status::new(code, "NotFound", words),
+        StatusCode::SERVICE_UNAVAILABLE => Status::new(code, "ServiceUnavailable", words),
+        _ => Status::new(code, "BadRequest", words),
     }
 }
 
