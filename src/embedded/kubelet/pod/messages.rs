@@ -86,6 +86,8 @@ pub enum Message {
     SandboxRemoved(Result<(), RuntimeError>),
     /// The object was deleted, or not.
     Deleted(Result<(), Box<kube::Error>>),
+    /// Whoever was attached to this run's input is done, and its input ends with them (`stdinOnce`).
+    InputEnded(String),
     /// An endpoint asks for a container.
     Find(String, oneshot::Sender<Found>),
     /// An endpoint asks for a log: the container's, and whether the previous run's.
@@ -116,6 +118,8 @@ pub struct Handle {
     pub terminal: Option<Arc<Stream>>,
     /// When it has ended.
     pub exit: watch::Receiver<Option<ExitStatus>>,
+    /// Who hears of the end of its input, if it ends with the first that was attached.
+    pub stdin_once: Option<mpsc::Sender<Message>>,
 }
 
 /// Why there is no such log, in upstream's words (`kubelet_pods.go`, `validateContainerLogStatus`).

@@ -303,6 +303,11 @@ impl Actor {
                     self.retry_write();
                 }
             }
+            Message::InputEnded(id) => {
+                if let Some(running) = self.running.iter_mut().flatten().find(|running| running.live.id == id) {
+                    running.live.stdin = None;
+                }
+            }
             Message::Find(container, reply) => {
                 let _ = reply.send(self.find(&container));
             }

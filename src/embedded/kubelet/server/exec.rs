@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::super::io::Stream;
 use super::super::logs::line::Source;
+use super::super::pod::messages;
 use super::super::runtime::{ExecConfig, ExitStatus, RuntimeError};
 use super::channels::{self, Protocol, Sink, Socket};
 use super::{ContainerPath, Endpoints, Refusal, flag, parameters, stopped};
@@ -62,7 +63,7 @@ pub(super) async fn exec(
                             // A client that goes takes its command with it.
                             let ended = tokio::select! {
                                 output = output => output.ok(),
-                                () = copy_in(stream, stdin, terminal) => None,
+                                () = copy_in(stream, stdin, terminal, None) => None,
                             };
                             match ended {
                                 Some(status) => end_of(status),
@@ -100,6 +101,7 @@ pub(super) async fn attach(
     handle.attach.send(listen).await.map_err(|_| stopped())?;
     let stop = endpoints.stop.clone();
     let stdin = handle.stdin.filter(|_| flag(&parameters, &["input", "stdin"]));
+    let once = handle.stdin_once.filter(|_| stdin.is_some()).map(|tell| Once { tell, id: handle.id });
     endpoints.tasks.spawn(async move {
         let session = async {
             let Ok(socket) = socket.await else { return };
@@ -114,7 +116,7 @@ pub(super) async fn attach(
             };
             let copied = tokio::select! {
                 copied = copy => copied.is_ok(),
-                () = copy_in(stream, stdin, handle.terminal) => false,
+                () = copy_in(stream, stdin, handle.terminal, once) => false,
             };
             if copied {
                 finish(&mut sink, &success()).await;
@@ -198,8 +200,19 @@ struct Size {
     height: u16,
 }
 
+/// A run whose input ends with the client's.
+struct Once {
+    tell: mpsc::Sender<messages::Message>,
+    id: String,
+}
+
 /// Takes the client's frames until it goes.
-async fn copy_in(mut stream: SplitStream<Socket>, mut stdin: Option<Arc<Stream>>, terminal: Option<Arc<Stream>>) {
+async fn copy_in(
+    mut stream: SplitStream<Socket>,
+    mut stdin: Option<Arc<Stream>>,
+    terminal: Option<Arc<Stream>>,
+    mut once: Option<Once>,
+) {
     while let Some(Ok(message)) = stream.next().await {
         let bytes: Bytes = match message {
             Message::Binary(bytes) => bytes,
@@ -221,7 +234,12 @@ async fn copy_in(mut stream: SplitStream<Socket>, mut stdin: Option<Arc<Stream>>
                     let _ = terminal.resize(size.width, size.height);
                 }
             }
-            Some((255, [0])) => stdin = None,
+            Some((255, [0])) => {
+                stdin = None;
+                if let Some(Once { tell, id }) = once.take() {
+                    let _ = tell.send(messages::Message::InputEnded(id)).await;
+                }
+            }
             _ => {}
         }
     }

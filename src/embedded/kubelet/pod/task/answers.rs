@@ -18,6 +18,7 @@ impl Actor {
                 stdin: live.stdin.clone(),
                 terminal: live.terminal.clone(),
                 exit: live.exit.clone(),
+                stdin_once: self.container_spec(index).stdin_once.unwrap_or(false).then(|| self.tell.clone()),
             }),
             None => Found::NotRunning,
         }
