@@ -32,6 +32,31 @@ fn a_flag_can_be_a_variable() {
 }
 
 #[test]
+fn every_flag_can_be_a_variable() {
+    fn check(command: &clap::Command) {
+        for flag in command.get_arguments() {
+            // `--file` is read by hand: `logs -f` means something else.
+            let Some(long) = flag.get_long().filter(|long| !["help", "version", "file"].contains(long)) else { continue };
+            let expected = format!("ENVCTL_{}", long.replace('-', "_").to_uppercase());
+            let found = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+            assert_eq!(found, Some(expected), "{} --{long}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&envctl::cli::command());
+    let context = Context::new();
+    let ran = context.ran(context.command(&["up"]).env("ENVCTL_FILE", "nowhere"));
+    assert!(ran.code == Some(2) && ran.stderr.contains("HOME/project/envs/nowhere.yaml"), "{ran:?}");
+}
+
+#[test]
+fn help_of_up() {
+    let ran = Context::new().run(&["up", "--help"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    insta::assert_snapshot!("help_of_up", ran.stdout);
+}
+
+#[test]
 fn no_environment_file_says_where_it_looked() {
     let context = Context::new();
     let ran = context.run(&["up"]);

@@ -59,7 +59,8 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(serve(directory, listener, creator));
     // A blocking call that hangs must not keep the session from ending.
     runtime.shutdown_background();
-    drop(lock);
+    // Until the very end: the kernel takes it with the process.
+    std::mem::forget(lock);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {

@@ -300,6 +300,7 @@ impl Owner {
         let took = milliseconds(began.elapsed());
         match outcome.result {
             Ok(record) => {
+                self.nodes.retain(|node| node.state != NodeState::Removed);
                 info!(took, "ready");
                 self.record = record;
                 self.failure = None;

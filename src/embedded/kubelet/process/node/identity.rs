@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use super::super::super::runtime::RunAs;
@@ -127,7 +128,11 @@ impl Identity {
         sys::bound_capabilities(CAPABILITIES);
         if privilege == Privilege::Root {
             let groups: Vec<Gid> = self.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-            setgroups(&groups).during(what)?;
+            match setgroups(&groups) {
+                // Root of a user namespace that denies it (`unshare -r`), and that has no other user anyway.
+                Err(Errno::EPERM) if (self.uid, self.gid) == (Uid::effective().as_raw(), Gid::effective().as_raw()) => {}
+                result => result.during(what)?,
+            }
             setgid(Gid::from_raw(self.gid)).during(what)?;
             setuid(Uid::from_raw(self.uid)).during(what)?;
         }
