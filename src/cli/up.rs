@@ -1,6 +1,7 @@
 //! `envctl up`: brings the environment up, or applies what changed in a live session.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -143,6 +144,8 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
             Agent::Found(stream) => (Some(stream), false),
             Agent::Ending => (None, false),
         };
+        // Opened now: the agent removes the file before it ends.
+        let lock = File::open(directory.lock());
         let outcome = match stream {
             Some(stream) => {
                 runtime.block_on(converse(arguments, context, &plan, &variables, stream, &directory, created))?
@@ -164,7 +167,10 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
                 | Outcome::Interrupted(Some(_))
                 | Outcome::Died(_)
         ) {
-            launch::wait_until_gone(&directory)?;
+            match &lock {
+                Ok(lock) => launch::wait_until_free(lock, &directory)?,
+                Err(_already_gone) => launch::wait_until_gone(&directory)?,
+            }
         }
         if let Outcome::Died(error) = outcome {
             launch::sweep(&state)?;

@@ -114,7 +114,14 @@ fn the_agent_is_killed_during_up_and_while_up() {
     while during + after < TIMES {
         let moment = moments.next().unwrap();
         let mut started = context.start(&["up"]);
-        traces::ended_within(Pid::from_raw(started.child.id().try_into().unwrap()), moment);
+        let up = Pid::from_raw(started.child.id().try_into().unwrap());
+        // Every fifth when it is up, however long that takes on this machine, and a moment later.
+        if (during + after) % 5 == 4 {
+            assert!(traces::ended_within(up, u16::MAX / 2), "it never came up");
+            traces::ended_within(context.agent().unwrap(), moment % 50);
+        } else {
+            traces::ended_within(up, moment);
+        }
         let Some(agent) = context.agent() else {
             // Too early: there is none yet.
             started.child.kill().unwrap();
@@ -139,5 +146,5 @@ fn the_agent_is_killed_during_up_and_while_up() {
         assert_nothing_is_left(&context, &host, &namespaces, &format!("killed after {moment} ms"));
     }
     eprintln!("killed the agent {TIMES} times: {during} during up, {after} while up");
-    assert!(during > 20 && after > 5, "{during} {after}");
+    assert!(during > 20 && after >= 15, "{during} {after}");
 }

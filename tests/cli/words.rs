@@ -36,7 +36,9 @@ fn every_flag_can_be_a_variable() {
     fn check(command: &clap::Command) {
         for flag in command.get_arguments() {
             // `--file` is read by hand: `logs -f` means something else.
-            let Some(long) = flag.get_long().filter(|long| !["help", "version", "file"].contains(long)) else { continue };
+            let Some(long) = flag.get_long().filter(|long| !["help", "version", "file"].contains(long)) else {
+                continue;
+            };
             let expected = format!("ENVCTL_{}", long.replace('-', "_").to_uppercase());
             let found = flag.get_env().map(|name| name.to_string_lossy().into_owned());
             assert_eq!(found, Some(expected), "{} --{long}", command.get_name());

@@ -130,7 +130,8 @@ impl Identity {
             let groups: Vec<Gid> = self.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
             match setgroups(&groups) {
                 // Root of a user namespace that denies it (`unshare -r`), and that has no other user anyway.
-                Err(Errno::EPERM) if (self.uid, self.gid) == (Uid::effective().as_raw(), Gid::effective().as_raw()) => {}
+                Err(Errno::EPERM) if (self.uid, self.gid) == (Uid::effective().as_raw(), Gid::effective().as_raw()) => {
+                }
                 result => result.during(what)?,
             }
             setgid(Gid::from_raw(self.gid)).during(what)?;
