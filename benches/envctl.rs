@@ -184,8 +184,8 @@ impl Bench {
         deployments.create(&PostParams::default(), &deployment("many", PODS)).await.expect("a deployment");
         let mut seen = BTreeMap::new();
         while seen.values().filter(|ready| **ready).count() < PODS {
-            if let Some(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = events.try_next().await.expect("an event")
-            {
+            let event = events.try_next().await.expect("an event").expect("they get ready before the watch ends");
+            if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event {
                 seen.insert(pod.metadata.name.clone(), ready(&pod));
             }
         }
@@ -194,7 +194,8 @@ impl Bench {
         let nothing = Patch::Merge(json!({"spec": {"replicas": 0}}));
         deployments.patch("many", &PatchParams::default(), &nothing).await.expect("it is scaled");
         while !seen.is_empty() {
-            if let Some(WatchEvent::Deleted(pod)) = events.try_next().await.expect("an event") {
+            let event = events.try_next().await.expect("an event").expect("they are gone before the watch ends");
+            if let WatchEvent::Deleted(pod) = event {
                 seen.remove(&pod.metadata.name);
             }
         }
