@@ -25,7 +25,7 @@ deny:
 
 # Medians and ratios of one run; what they were is recorded in benches/README.md.
 bench:
-	cargo build --locked --release --examples
+	cargo build --locked --release --bin envctl --examples --bench envctl
 	cargo bench --locked --bench envctl
 
 # The checked-in Kubernetes tables; KUBERNETES_FACTS is the folder that tools/schema-gen reads.
