@@ -5,8 +5,6 @@
 #[path = "controllers/common.rs"]
 mod common;
 
-use std::time::{Duration, Instant};
-
 use common::{Cluster, template};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -185,51 +183,18 @@ async fn recreate_waits_until_the_old_pods_are_gone() {
 }
 
 #[tokio::test]
-async fn how_fast() {
+async fn two_hundred_pods_come_and_go() {
     let cluster = Cluster::start().await;
-    cluster.until::<ServiceAccount>("default", "default", "there", |account| account.is_some()).await;
-    let pods = watcher(cluster.api::<Pod>("default"), watcher::Config::default()).applied_objects();
-    futures::pin_mut!(pods);
-    let mut times = Vec::new();
-    for at in 0..21 {
-        let name = format!("w{at}");
-        let start = Instant::now();
-        cluster.create::<Deployment>("default", deployment(&name, 1, "one")).await;
-        loop {
-            let pod = pods.next().await.expect("watches don't end").expect("the watch works");
-            if pod.metadata.labels.is_some_and(|labels| labels.get("app") == Some(&name)) {
-                break;
-            }
-        }
-        times.push(start.elapsed());
-    }
-    times.sort();
-    eprintln!("deployment created -> pod seen by a watcher: p50 {:?}, p90 {:?}", times[10], times[18]);
-    assert!(times[10] < Duration::from_millis(100), "{times:?}");
-
     cluster.create::<Deployment>("default", deployment("many", 1, "one")).await;
     cluster.until("default", "many", "rolled out", is_rolled_out).await;
-    let start = Instant::now();
     let patch = Patch::Merge(json!({"spec": {"replicas": 200}}));
     cluster.api::<Deployment>("default").patch("many", &PatchParams::default(), &patch).await.expect("scaled");
-    cluster
-        .until_all::<ReplicaSet>("default", "full", |sets| {
-            sets.iter().any(|set| set.status.as_ref().is_some_and(|status| status.replicas == 200))
-        })
-        .await;
-    let created = start.elapsed();
-    cluster.until("default", "many", "rolled out", is_rolled_out).await;
-    eprintln!("200 replicas: all pods exist after {created:?}, all ready after {:?}", start.elapsed());
-    let start = Instant::now();
-    cluster.api::<Deployment>("default").delete("many", &DeleteParams::default()).await.ok();
-    cluster
-        .until_all::<Pod>("default", "gone", |pods| {
-            !pods.iter().any(|pod| {
-                pod.metadata.labels.as_ref().is_some_and(|labels| labels.get("app").is_some_and(|app| app == "many"))
-            })
-        })
-        .await;
-    eprintln!("200 pods gone {:?} after their deployment was deleted", start.elapsed());
+    let full = |web: Option<&Deployment>| {
+        is_rolled_out(web) && web.and_then(|web| web.status.as_ref()?.available_replicas) == Some(200)
+    };
+    cluster.until("default", "many", "200 available", full).await;
+    cluster.api::<Deployment>("default").delete("many", &DeleteParams::default()).await.expect("deleted");
+    cluster.until_all::<Pod>("default", "gone", <[Pod]>::is_empty).await;
     cluster.stop().await;
 }
 
@@ -382,11 +347,9 @@ async fn a_namespace_gets_its_basics_and_goes_with_everything() {
         .await
         .expect("it is there");
     assert_eq!(waiting.status.and_then(|status| status.phase).as_deref(), Some("Terminating"));
-    let start = Instant::now();
     let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     cluster.api::<ConfigMap>("shop").patch("kept", &PatchParams::default(), &patch).await.expect("let go");
     cluster.until::<Namespace>("", "shop", "gone", |namespace| namespace.is_none()).await;
-    assert!(start.elapsed() < Duration::from_secs(5), "an event ends it, not the estimate: {:?}", start.elapsed());
     cluster.stop().await;
 }
 
