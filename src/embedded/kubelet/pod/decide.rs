@@ -192,8 +192,8 @@ mod tests {
     #[test]
     fn backs_off() {
         let (decision, now) = decide_words("Always", &[("a", "crashing")], false);
-        assert_eq!(decision.backing_off, [(0, Duration::from_secs(10))]);
-        assert_eq!(decision.wake, Some(now + Duration::from_secs(10)));
+        assert_eq!(decision.backing_off, [(0, Duration::from_secs(1))]);
+        assert_eq!(decision.wake, Some(now + Duration::from_secs(1)));
     }
 
     #[test]
