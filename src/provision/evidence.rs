@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams, LogParams};
 use super::failure::{Cause, EventLine, Failure, LogTail, ProbeResult};
 use crate::cluster::ledger::Owned;
 use crate::readiness::observed::one_line;
-use crate::readiness::{Change, Observed, pods};
+use crate::readiness::{Change, Limits, Observed, Role, Verdict, pods};
 
 /// For everything together.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -28,6 +28,7 @@ pub(super) struct Question<'a> {
     /// The pod that shows the failure, if one does.
     pub pod: Option<&'a str>,
     pub log_lines: i64,
+    pub limits: &'a Limits,
 }
 
 /// Adds what can be had to the failure.
@@ -44,10 +45,28 @@ pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure
                 observed.apply(Change::Event(Box::new(event)));
             }
         }
+        // Each kind has a watch of its own: a job's end may be seen before the end of its pod.
+        let api: Api<Pod> = Api::namespaced(asked.client.clone(), asked.namespace);
+        if let Ok(list) = api.list(&ListParams::default()).await {
+            for pod in list.items {
+                observed.apply(Change::Pod(Box::new(pod)));
+            }
+        }
         logs(&asked, observed).await
     };
     if let Ok(logs) = tokio::time::timeout(WITHIN, fetch).await {
         failure.logs = logs;
+    }
+    if let Cause::JobFailed { code: None, .. } = &failure.cause {
+        let findings = asked.objects.iter().filter_map(|owned| {
+            match observed.verdict(&owned.key, &owned.expected, Role::Complete, asked.limits) {
+                Verdict::Failing(finding) => Some(finding),
+                _ => None,
+            }
+        });
+        if let Some(finding) = findings.into_iter().find(|finding| matches!(finding.cause, Cause::JobFailed { .. })) {
+            (failure.cause, failure.message) = (finding.cause, finding.message);
+        }
     }
     for owned in asked.objects {
         let events = observed.events(&owned.key);

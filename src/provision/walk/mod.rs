@@ -166,6 +166,7 @@ impl<'a> Walk<'a> {
                     objects: &run.objects,
                     pod: run.finding.as_ref().and_then(|(finding, _)| finding.pod.as_deref()),
                     log_lines: self.around.options.log_lines,
+                    limits: &self.around.options.limits,
                 };
                 evidence::gather(asked, &mut self.observed, &mut failure).await;
             }
