@@ -97,14 +97,30 @@ async fn execute(arguments: &Arguments, out: &mut Output, api: Api<Pod>, pod: &s
 /// Carries the streams until both outputs have ended.
 async fn pump(process: &mut AttachedProcess, arguments: &Arguments, out: &mut Output) -> Result<(), Error> {
     let (mut stdout, mut stderr) = (process.stdout(), process.stderr());
-    let mut input = process.stdin();
+    let input = process.stdin();
     let mut size = process.terminal_size();
     let mut stdin = tokio::io::stdin();
     let mut resized = signal(SignalKind::window_change()).map_err(Error::io("receive signals"))?;
     if let Some(size) = &mut size {
         tell_size(size).await;
     }
-    let (mut typed, mut from_out, mut from_err) = (vec![0; 4096], vec![0; 32 * 1024], vec![0; 32 * 1024]);
+    // Beside the outputs, not between them: a command that answers while it is still being written to would wait for
+    // its answer to be read, and this for its input to be taken.
+    let feeding = async {
+        let Some(mut input) = input else { return };
+        let mut typed = vec![0; 4096];
+        loop {
+            let count = stdin.read(&mut typed).await.unwrap_or(0);
+            if count == 0 || input.write_all(&typed[..count]).await.is_err() {
+                break;
+            }
+        }
+        // End of input, or a command that reads no more.
+        let _closed_by_the_other_side = input.shutdown().await;
+    };
+    tokio::pin!(feeding);
+    let mut fed = !arguments.stdin;
+    let (mut from_out, mut from_err) = (vec![0; 32 * 1024], vec![0; 32 * 1024]);
     while stdout.is_some() || stderr.is_some() {
         tokio::select! {
             read = read_some(&mut stdout, &mut from_out) => match read {
@@ -115,17 +131,7 @@ async fn pump(process: &mut AttachedProcess, arguments: &Arguments, out: &mut Ou
                 Some(count) => out.bytes_err(&from_err[..count]),
                 None => stderr = None,
             },
-            read = stdin.read(&mut typed), if arguments.stdin && input.is_some() => {
-                let count = read.unwrap_or(0);
-                let passed = match &mut input {
-                    Some(input) if count > 0 => input.write_all(&typed[..count]).await.is_ok(),
-                    _ => false,
-                };
-                if !passed && let Some(mut input) = input.take() {
-                    // End of input, or a command that reads no more.
-                    let _closed_by_the_other_side = input.shutdown().await;
-                }
-            },
+            () = &mut feeding, if !fed => fed = true,
             _ = resized.recv(), if size.is_some() => {
                 if let Some(size) = &mut size {
                     tell_size(size).await;
