@@ -18,7 +18,7 @@ test:
 	cargo test --locked
 
 docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --document-private-items
 
 deny:
 	@if command -v cargo-deny >/dev/null; then cargo deny --locked check; else echo "cargo-deny is not installed: skipped"; fi

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+use std::time::Instant;
 
 use envctl::session::identity::Identity;
 use envctl::session::launch;
@@ -17,16 +18,19 @@ use super::context::Context;
 use super::traces;
 
 const TIMES: u16 = 100;
-/// Milliseconds between two moments; an `up` of the service below takes some 400 in an unoptimized build.
-const STEP: u16 = 6;
-
-/// Moments in milliseconds after the start, evenly spread with a random part each.
-fn moments() -> impl Iterator<Item = u16> {
-    (0..TIMES).map(|index| {
+/// Moments in milliseconds after the start, evenly spread with a random part each, over half as long again as one whole `up`
+/// takes on this machine: most fall before it is ready, many after.
+fn moments(context: &Context) -> Vec<u16> {
+    let start = Instant::now();
+    assert_eq!(context.run(&["up"]).code, Some(0));
+    let step = u16::try_from(start.elapsed().as_millis() * 3 / 2 / u128::from(TIMES)).unwrap().max(1);
+    assert_eq!(context.run(&["down"]).code, Some(0));
+    let moment = |index| {
         let random = std::collections::hash_map::RandomState::new();
         let random = std::hash::BuildHasher::hash_one(&random, index);
-        index * STEP + u16::try_from(random % u64::from(STEP)).unwrap()
-    })
+        index * step + u16::try_from(random % u64::from(step)).unwrap()
+    };
+    (0..TIMES).map(moment).collect()
 }
 
 fn context() -> Context {
@@ -79,7 +83,7 @@ fn the_command_line_is_killed_during_up() {
     let host = traces::host();
     let directory = directory(&context);
     let (mut was_ready, mut was_not) = (0, 0);
-    for moment in moments() {
+    for moment in moments(&context) {
         let mut up = context.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         traces::ended_within(Pid::from_raw(up.id().try_into().unwrap()), moment);
         up.kill().unwrap();
@@ -110,7 +114,7 @@ fn the_agent_is_killed_during_up_and_while_up() {
     let context = context();
     let host = traces::host();
     let (mut during, mut after) = (0, 0);
-    let mut moments = std::iter::repeat_with(moments).flatten();
+    let mut moments = moments(&context).into_iter().cycle();
     while during + after < TIMES {
         let moment = moments.next().unwrap();
         let mut started = context.start(&["up"]);

@@ -170,7 +170,8 @@ fn logs_follow_and_look_back() {
     assert_eq!(next(), "even more");
     // Its end is a restart, whose lines follow.
     let ran = context.run(&["exec", "a", "--", "kill", "-TERM", "2"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // The container's end may be faster than that of `kill`, and takes it along.
+    assert!(matches!(ran.code, Some(0 | 137)), "{ran:?}");
     assert_eq!(next(), "started one");
     assert_eq!(context.run(&["logs", "a"]).stdout, "started one\n");
     assert_eq!(context.run(&["logs", "a", "--previous"]).stdout, "started one\nmore\neven more\n");

@@ -2,7 +2,7 @@
 //!
 //! Alone owns storage. [`ApiServer`] is served over TLS for kubectl, pods and provisioning, and used
 //! in-process, with an identity and no socket, by controllers and kubelet. A request passes
-//! [`authn`] → [`rbac`] → [`handler`], and a write then the one pipeline in [`write`]. What is served
+//! [`authn`] → [`rbac`] → [`handler`], and a write then the one pipeline in [`write`](mod@write). What is served
 //! is data: one [`registry`] row per resource; what objects look like is [`schema`]'s tables.
 
 mod admission;

@@ -1,6 +1,6 @@
 //! Garbage collection: dependents follow their owners.
 //!
-//! Ports `pkg/controller/garbagecollector`. [`graph`] says what a change makes worth looking at; [`decide`] says what to do about one
+//! Ports `pkg/controller/garbagecollector`. [`graph`] says what a change makes worth looking at; [`decide`](decide()) says what to do about one
 //! object; this file asks the API where the graph can't tell, and acts. Deletions carry the object's uid and version as
 //! preconditions, so a decision from an old view is refused, not executed.
 

@@ -1,6 +1,6 @@
 //! Deployments: one replica set per template, scaled against each other.
 //!
-//! [`decide`] is the whole of upstream's `syncDeployment` as a function of what the caches show; this file only gathers
+//! [`decide`](decide()) is the whole of upstream's `syncDeployment` as a function of what the caches show; this file only gathers
 //! and acts. Ports `pkg/controller/deployment`. Neighbours: replica sets make the pods.
 
 pub mod decide;

@@ -1,6 +1,6 @@
 //! Endpoint slices: which pods a service's traffic may go to.
 //!
-//! Ports `pkg/controller/endpointslice` and `staging/src/k8s.io/endpointslice/reconciler.go`. [`decide`] keeps existing slices as
+//! Ports `pkg/controller/endpointslice` and `staging/src/k8s.io/endpointslice/reconciler.go`. [`decide`](decide()) keeps existing slices as
 //! they are where it can, so that one pod's readiness changes one slice. Left out: the last-change-trigger-time annotation, topology
 //! hints, and the legacy Endpoints objects.
 

@@ -1,6 +1,6 @@
 //! Jobs: pods that must succeed so many times, and jobs' removal some time after their end.
 //!
-//! Ports `pkg/controller/job` and `pkg/controller/ttlafterfinished`. [`decide`] says everything; this file claims pods and acts.
+//! Ports `pkg/controller/job` and `pkg/controller/ttlafterfinished`. [`decide`](decide()) says everything; this file claims pods and acts.
 
 pub mod backoff;
 pub mod decide;

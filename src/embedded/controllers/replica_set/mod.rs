@@ -1,6 +1,6 @@
 //! Replica sets: as many pods of one template as asked for.
 //!
-//! Ports `pkg/controller/replicaset`. [`decide`] says how many to create or which to delete and what the status is; this file
+//! Ports `pkg/controller/replicaset`. [`decide`](decide()) says how many to create or which to delete and what the status is; this file
 //! claims pods, creates them in growing batches (a quota that refuses one shouldn't be asked 500 times) and deletes them at once.
 
 pub mod decide;

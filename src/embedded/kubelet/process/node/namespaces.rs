@@ -40,7 +40,7 @@ pub fn privilege() -> Privilege {
 /// Leaves the caller's namespaces, except the pid namespace, which only a child can enter.
 ///
 /// # Errors
-/// Where the kernel or its configuration refuses; see [`super::super::probe`].
+/// Where the kernel or its configuration refuses; see [`super::super::probe()`].
 pub fn leave(privilege: Privilege) -> Result<(), Failure> {
     if privilege == Privilege::User {
         let (uid, gid) = (Uid::effective(), Gid::effective());

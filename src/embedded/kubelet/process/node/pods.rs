@@ -23,7 +23,7 @@ use super::namespaces::{PODS, PodNamespaces, Privilege};
 use super::rootfs::layers::Step;
 use super::{keep_only, sandbox};
 
-/// The event of the control socket; the others are [`Token`]s.
+/// The event of the control socket; the others are `Token`s.
 const CONTROL: u64 = u64::MAX;
 
 /// A pod.
