@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::decode::{Decode, Decoder, KeyKind};
 use super::duration::TimeSpan;
+use super::model::PlainText;
 use super::problem::Problem;
 use super::template::Template;
 use super::tree::{Node, Scalar, ScalarKind, Value};
@@ -321,7 +322,7 @@ pub struct Command(pub Vec<String>);
 
 impl Decode for Command {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let words: Vec<String> = command_words::<Argument>(node, decoder)?.into_iter().map(|word| word.0).collect();
+        let words: Vec<String> = command_words::<PlainText>(node, decoder)?.into_iter().map(|word| word.0).collect();
         Some(Self(words))
     }
 }
@@ -357,32 +358,6 @@ impl JsonSchema for CommandTemplate {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "array", "minItems": 1, "items": generator.subschema_for::<Template>() })
-    }
-}
-
-/// One word of a command line; a number is taken as it is written.
-#[derive(Debug, Clone)]
-struct Argument(String);
-
-impl Decode for Argument {
-    fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        match &node.value {
-            Value::Scalar(scalar)
-                if matches!(scalar.kind(), ScalarKind::Integer | ScalarKind::Float | ScalarKind::Bool) =>
-            {
-                Some(Self(scalar.text.clone()))
-            }
-            _ => String::decode(node, decoder).map(Self),
-        }
-    }
-}
-
-impl JsonSchema for Argument {
-    fn schema_name() -> Cow<'static, str> {
-        "Argument".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number", "boolean"] })
     }
 }
 

@@ -4,7 +4,7 @@ mod choice;
 mod parts;
 mod workload;
 
-pub use choice::{ClusterChoice, EnvSetting, NeedList, UserSetting};
+pub use choice::{ClusterChoice, EnvSetting, NeedList, PlainText, UserSetting};
 pub use parts::{EncodingWord, ExecCall, HttpRequest, ImageFile, KeyFile, ManifestFile, MethodWord, SuiteFile};
 pub use workload::{
     EntryOf, JobFile, NeedCondition, PortFields, ProtocolWord, ReadyFile, ResourcesFile, RestartWord, Rule, SchemeWord,
