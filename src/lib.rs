@@ -32,3 +32,5 @@ pub mod plan;
 pub mod provision;
 #[cfg(feature = "cli")]
 pub mod readiness;
+#[cfg(feature = "cli")]
+pub mod suite;

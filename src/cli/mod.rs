@@ -37,6 +37,7 @@ pub mod ps;
 pub mod restart;
 pub mod run;
 pub mod schema;
+pub mod test;
 pub mod up;
 pub mod validate;
 pub mod wait;
@@ -109,6 +110,8 @@ pub enum Verb {
     Exec(exec::Arguments),
     /// Wait for services
     Wait(wait::Arguments),
+    /// Run test suites in a session of their own: up, run, report, down
+    Test(test::Arguments),
     /// Run a command with the session's variables
     Run(run::Arguments),
     /// Print the session's variables
@@ -135,6 +138,7 @@ impl Verb {
             Self::Ps(arguments) => Some(&arguments.file),
             Self::Exec(arguments) => Some(&arguments.file),
             Self::Wait(arguments) => Some(&arguments.file),
+            Self::Test(arguments) => Some(&arguments.file),
             Self::Run(arguments) => Some(&arguments.file),
             Self::Env(arguments) => Some(&arguments.file),
             Self::Config(arguments) => Some(&arguments.file),
@@ -147,7 +151,7 @@ impl Verb {
 
     /// Whether the command's own exit code passes through, so that envctl's own failures are 124 and up.
     fn wraps(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_))
+        matches!(self, Self::Test(_) | Self::Run(_) | Self::Exec(_))
     }
 }
 
@@ -260,6 +264,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<Exit, Error> {
         Verb::Logs(arguments) => logs::run(&arguments, context),
         Verb::Exec(arguments) => exec::run(&arguments, context),
         Verb::Wait(arguments) => wait::run(&arguments, context),
+        Verb::Test(arguments) => test::run(&arguments, context),
         Verb::Run(arguments) => run::run(&arguments, context),
         Verb::Env(arguments) => env::run(&arguments, context),
         Verb::Config(arguments) => config::run(&arguments, context),

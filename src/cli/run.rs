@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         return Err(Error::Usage { what: "no command given".to_owned(), hint: None });
     };
     let source = Command::new(program).args(rest).envs(&record.exports).exec();
-    let absent = source.kind() == std::io::ErrorKind::NotFound || !exists(program);
+    let absent = source.kind() == std::io::ErrorKind::NotFound || !exists(program, &context.working_directory);
     let (exit, why) =
         if absent { (Exit::NotFound, "no such command".to_owned()) } else { (Exit::NotExecutable, source.to_string()) };
     Err(Error::Failed { what: format!("cannot run {}: {why}", program.display()), hint: None, exit })
@@ -43,9 +43,9 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
 
 /// Whether there is such a program at all. The kernel says "permission denied" also where a directory of `PATH` cannot
 /// be searched; a shell says 127 then, and so does this.
-fn exists(program: &std::ffi::OsStr) -> bool {
+pub fn exists(program: &std::ffi::OsStr, directory: &Path) -> bool {
     if Path::new(program).components().count() > 1 {
-        return Path::new(program).exists();
+        return directory.join(program).exists();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).exists())

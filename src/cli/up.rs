@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -106,15 +105,23 @@ impl<'a> SessionPart<'a> {
 }
 
 /// How one conversation with an agent ended.
-enum Outcome {
+pub enum Outcome {
+    /// Everything is ready.
     Ready {
+        /// What is on disk.
         record: Box<Record>,
+        /// Milliseconds.
         took: u64,
     },
+    /// It is at work, and the caller did not want to wait.
     Accepted,
+    /// It did not come up.
     Failed {
+        /// Why.
         failure: Box<Failure>,
+        /// Whether the session stays.
         kept: bool,
+        /// What removing it came to.
         removal: Removal,
     },
     /// This command was interrupted and, where it had created the session, took it down again.
@@ -135,7 +142,8 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let plan = load::plan(context)?;
     let variables = load::variables(context)?;
     let state = context.state()?;
-    let record = new_record(context, &state, &plan)?;
+    let name = session_name(context, &state, &plan)?;
+    let record = new_record(&state, &plan, name.as_deref());
     let directory = state.session(&record.id);
     let runtime = runtime()?;
     loop {
@@ -147,9 +155,12 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         // Opened now: the agent removes the file before it ends.
         let lock = File::open(directory.lock());
         let outcome = match stream {
-            Some(stream) => {
-                runtime.block_on(converse(arguments, context, &plan, &variables, stream, &directory, created))?
-            }
+            Some(stream) => runtime.block_on(async {
+                let mut conversation = Conversation::new(stream, directory.clone())?;
+                let request = arguments.request(&plan, &variables);
+                conversation.ask(Request::Up(Box::new(request))).await?;
+                converse(context, &plan, &mut conversation, created, arguments.detach).await
+            })?,
             None => Outcome::Again,
         };
         if let Outcome::Again = outcome {
@@ -186,8 +197,22 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     }
 }
 
-/// What the session's record starts as, should there be none.
-fn new_record(context: &mut Context, state: &StateDirectory, plan: &Plan) -> Result<Record, Error> {
+impl Arguments {
+    /// What the agent is asked.
+    fn request(&self, plan: &Plan, variables: &BTreeMap<String, String>) -> UpRequest {
+        UpRequest {
+            plan: plan.clone(),
+            environment: variables.clone(),
+            timeout: milliseconds(self.wait_timeout),
+            keep: self.keep,
+            detach: self.detach,
+            ttl: milliseconds(self.ttl),
+        }
+    }
+}
+
+/// The name of the session that is meant, by flag or variable.
+fn session_name(context: &mut Context, state: &StateDirectory, plan: &Plan) -> Result<Option<String>, Error> {
     let mut session = context.globals.session.clone().filter(|name| !name.is_empty());
     // ENVCTL_SESSION may hold the id of a session, by `eval "$(envctl env)"`.
     if let Some(known) = state.live()?.into_iter().find(|record| Some(&record.id) == session.as_ref()) {
@@ -198,7 +223,12 @@ fn new_record(context: &mut Context, state: &StateDirectory, plan: &Plan) -> Res
             session = None;
         }
     }
-    let identity = Identity::new(&plan.project_root, &plan.environment, session.as_deref());
+    Ok(session)
+}
+
+/// What the session's record starts as, should there be none.
+pub fn new_record(state: &StateDirectory, plan: &Plan, session: Option<&str>) -> Record {
+    let identity = Identity::new(&plan.project_root, &plan.environment, session);
     let id = identity.id();
     let cluster = match &plan.cluster {
         Cluster::Embedded => "embedded",
@@ -206,7 +236,7 @@ fn new_record(context: &mut Context, state: &StateDirectory, plan: &Plan) -> Res
         Cluster::Minikube { .. } => "minikube",
         Cluster::Context(_) => "context",
     };
-    Ok(Record {
+    Record {
         version: VERSION,
         kubeconfig: state.session(&id).kubeconfig(),
         namespace: identity.namespace(),
@@ -222,34 +252,29 @@ fn new_record(context: &mut Context, state: &StateDirectory, plan: &Plan) -> Res
         api: None,
         addresses: BTreeMap::new(),
         exports: BTreeMap::new(),
-    })
+        shared: None,
+    }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+/// A duration as the protocol has it.
+pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn converse(
-    arguments: &Arguments,
+/// Shows what an `up` or `attach` that was just asked for is doing, to its end. An interruption cancels what this
+/// command `created`.
+///
+/// # Errors
+/// When the agent refuses, or signals cannot be received.
+pub async fn converse(
     context: &mut Context,
     plan: &Plan,
-    variables: &BTreeMap<String, String>,
-    stream: UnixStream,
-    directory: &SessionDirectory,
+    conversation: &mut Conversation,
     created: bool,
+    detach: bool,
 ) -> Result<Outcome, Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("receive signals"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("receive signals"))?;
-    let mut conversation = Conversation::new(stream, directory.clone())?;
-    let request = UpRequest {
-        plan: plan.clone(),
-        environment: variables.clone(),
-        timeout: milliseconds(arguments.wait_timeout),
-        keep: arguments.keep,
-        detach: arguments.detach,
-        ttl: milliseconds(arguments.ttl),
-    };
-    conversation.ask(Request::Up(Box::new(request))).await?;
     let out = &mut context.out;
     let mut display = Display::new(out, &plan.environment, plan.nodes.iter().map(|node| node.id.clone()));
     // Only so that the live table's clocks go on; nothing waits for it.
@@ -284,7 +309,7 @@ async fn converse(
             Some(Reply::Queued) => {
                 display.say(out, "another `up` is at work on this session; waiting for it, then applying what changed");
             }
-            Some(Reply::Accepted) if arguments.detach => return Ok(Outcome::Accepted),
+            Some(Reply::Accepted) if detach => return Ok(Outcome::Accepted),
             Some(Reply::Accepted) => {}
             Some(Reply::Up { record, took }) => {
                 display.close();
@@ -310,7 +335,8 @@ async fn converse(
     }
 }
 
-async fn first(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal::unix::Signal) {
+/// Whichever of two signals comes first.
+pub async fn first(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal::unix::Signal) {
     tokio::select! {
         _ = one.recv() => {}
         _ = other.recv() => {}

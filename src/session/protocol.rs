@@ -43,6 +43,15 @@ pub enum Request {
     /// Bring the plan up, or apply its difference from what runs. Answered by [`Reply::Queued`], events, and
     /// [`Reply::Up`] or [`Reply::Failed`] (followed by [`Reply::Ended`] when the session goes with it).
     Up(Box<UpRequest>),
+    /// Use the session for as long as this connection is open. Whoever comes first to a session that has nothing yet brings
+    /// `up` up; later ones wait for that, and change nothing. Answered like `Up`, and by [`Reply::Ended`] if it ends meanwhile.
+    Attach {
+        /// What to bring up; who brings nothing waits for one who does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        up: Option<Box<UpRequest>>,
+    },
+    /// A session that would end with its last user stays. Answered by [`Reply::Accepted`].
+    Keep,
     /// On the connection of an `Up`: stop, and take down what this `Up` created. Answered by [`Reply::Ended`] or end of file.
     Cancel,
     /// The same at once: processes are killed.

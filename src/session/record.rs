@@ -38,6 +38,20 @@ impl std::fmt::Display for Phase {
     }
 }
 
+/// A session that ends with its last user: whoever is attached holds a connection to the agent, which the kernel
+/// closes with the process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shared {
+    /// The run whose processes share it; `None`: the one command that made it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run: Option<String>,
+    /// Milliseconds that it stays after the last one has left.
+    pub linger: u64,
+    /// Milliseconds after which it ends, whoever uses it.
+    pub limit: u64,
+}
+
 /// `session.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +88,9 @@ pub struct Record {
     pub addresses: BTreeMap<String, String>,
     /// The variables handed to tests.
     pub exports: BTreeMap<String, String>,
+    /// Present while the session ends with its last user. Such a one is nobody's `.envctl/current`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shared: Option<Shared>,
 }
 
 impl Record {

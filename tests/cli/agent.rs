@@ -34,6 +34,7 @@ pub fn record(state: &StateDirectory, root: &Path) -> Record {
         kubeconfig: state.session(&identity.id()).kubeconfig(),
         addresses: Default::default(),
         exports: Default::default(),
+        shared: None,
     }
 }
 

@@ -15,8 +15,8 @@ use crate::session::protocol::{Call, PROTOCOL, Reply, Request};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallerId(u64);
 
-/// Whoever waits for replies. Dropping it closes the connection once all replies are written.
-#[derive(Debug)]
+/// Whoever waits for replies. Dropping every clone closes the connection once all replies are written.
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// Which.
     pub id: CallerId,

@@ -1,7 +1,8 @@
 //! The one task that holds a session's state: serves callers one `up` at a time, and ends the session.
 //!
 //! A session ends by `down`, by SIGTERM, when its creator goes away or cancels before it was ever ready, when its
-//! first `up` fails (without `--keep`), when its cluster is lost, or after an idle time.
+//! first `up` fails (without `--keep`), when its cluster is lost, or after an idle time. A shared one ends when nobody
+//! has been attached for its linger, or at its time limit; whose process is gone is not attached: the kernel says so.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
@@ -63,6 +64,11 @@ pub struct Owner {
     /// Who waits for an `up` that has not been asked for yet.
     early: Vec<Caller>,
     open: usize,
+    /// Who uses the session for as long as their connection is open.
+    attached: Vec<Caller>,
+    /// Since when a shared session has had no user.
+    alone_since: Option<Instant>,
+    born: Instant,
     ttl: Duration,
     last_use: SystemTime,
     lost: JoinSet<String>,
@@ -90,6 +96,9 @@ impl Owner {
             ended_for: Vec::new(),
             early: Vec::new(),
             open: 0,
+            attached: Vec::new(),
+            alone_since: None,
+            born: Instant::now(),
             ttl: Duration::from_secs(4 * 3600),
             last_use: SystemTime::now(),
             lost: JoinSet::new(),
@@ -109,7 +118,7 @@ impl Owner {
         self.open += 1;
         connections.spawn(first.serve());
         let end = loop {
-            let idle_end = tokio::time::sleep(self.until_idle_end());
+            let due = tokio::time::sleep(self.until_due());
             let ended = tokio::select! {
                 Some(message) = messages.recv() => self.hear(message),
                 accepted = listener.accept() => {
@@ -131,7 +140,7 @@ impl Owner {
                 },
                 Some(lost) = self.lost.join_next() => Some(End { why: Some(lost.unwrap_or_default()), grace: Duration::ZERO }),
                 _ = terminate.recv() => Some(End { why: Some("its agent was told to end (SIGTERM)".to_owned()), grace: GRACE }),
-                () = idle_end => self.idle(),
+                () = due => self.due(),
                 Some(_) = connections.join_next() => None,
             };
             if let Some(end) = ended {
@@ -167,6 +176,14 @@ impl Owner {
                 self.ask_wait(caller);
                 None
             }
+            Message::Request(caller, Request::Attach { up }) => {
+                self.ask_attach(caller, up);
+                None
+            }
+            Message::Request(caller, Request::Keep) => {
+                self.keep(&caller);
+                None
+            }
             // These two never open a conversation: the connection passes them on as `Message::Cancel`.
             Message::Request(_, Request::Cancel | Request::Kill) => None,
             Message::Cancel(caller, at_once) => self.gone(caller, if at_once { Duration::ZERO } else { GRACE }),
@@ -180,6 +197,10 @@ impl Owner {
 
     /// The creator went away or cancelled: before the session was ever ready, it goes too.
     fn gone(&mut self, caller: CallerId, grace: Duration) -> Option<End> {
+        if self.record.shared.is_some() {
+            return self.detached(caller, grace);
+        }
+        self.attached.retain(|attached| attached.id != caller);
         if self.creator != Some(caller) || self.record.phase != Phase::Starting {
             return None;
         }
@@ -196,6 +217,55 @@ impl Owner {
             self.queue.push_back((caller, request));
         } else {
             self.begin(caller, request);
+        }
+    }
+
+    /// Someone stops using a shared session. One who cancels while nobody else uses it takes it along at once.
+    fn detached(&mut self, caller: CallerId, grace: Duration) -> Option<End> {
+        let was = self.creator == Some(caller) || self.attached.iter().any(|attached| attached.id == caller);
+        let canceller = self.attached.iter().find(|attached| attached.id == caller).cloned();
+        self.attached.retain(|attached| attached.id != caller);
+        if let Some(working) = &mut self.working {
+            working.followers.retain(|follower| follower.id != caller);
+        }
+        if !was || !self.attached.is_empty() {
+            return None;
+        }
+        self.alone_since.get_or_insert_with(Instant::now);
+        let linger = self.record.shared.as_ref().map_or(0, |shared| shared.linger);
+        // Whose connection is gone is told nothing by this; whose is open has cancelled.
+        self.ended_for.extend(canceller);
+        let now = linger == 0 || self.record.phase == Phase::Starting;
+        now.then(|| End { why: Some("nobody uses it any more".to_owned()), grace })
+    }
+
+    fn ask_attach(&mut self, caller: Caller, up: Option<Box<UpRequest>>) {
+        self.attached.push(caller.clone());
+        self.alone_since = None;
+        let nothing_yet = self.working.is_none() && self.record.phase == Phase::Starting;
+        match up {
+            Some(request) if nothing_yet => self.begin(caller, request),
+            _ => self.ask_wait(caller),
+        }
+    }
+
+    fn keep(&mut self, caller: &Caller) {
+        self.record.shared = None;
+        if let Err(error) = self.record.write(&self.directory.record_path()) {
+            warn!(%error, "the record could not be written");
+        }
+        self.make_current();
+        caller.reply(Reply::Accepted);
+    }
+
+    /// It becomes the session that is meant in its project, unless it is some test's own.
+    fn make_current(&self) {
+        if self.record.shared.is_some() {
+            return;
+        }
+        if let Err(error) = lookup::write_current(&self.record.root, &self.record.id) {
+            // Lookup falls back on the project's only session; a read-only checkout is no reason not to work.
+            warn!(%error, "the project cannot be written");
         }
     }
 
@@ -228,10 +298,7 @@ impl Owner {
             })
             .collect();
         self.record.file = request.plan.file.clone();
-        if let Err(error) = lookup::write_current(&self.record.root, &self.record.id) {
-            // Lookup falls back on the project's only session; a read-only checkout is no reason not to work.
-            warn!(%error, "the project cannot be written");
-        }
+        self.make_current();
         caller.reply(Reply::Accepted);
         self.working = Some(Working {
             by: caller.id,
@@ -314,6 +381,7 @@ impl Owner {
                 if kept && first {
                     // Before it is told: who was told may look at the record.
                     self.record.phase = Phase::Failed;
+                    self.record.shared = None;
                     if let Err(error) = self.record.write(&self.directory.record_path()) {
                         warn!(%error, "the record could not be written");
                     }
@@ -347,6 +415,28 @@ impl Owner {
     fn until_idle_end(&self) -> Duration {
         let unused = SystemTime::now().duration_since(self.last_use()).unwrap_or_default();
         self.ttl.saturating_sub(unused)
+    }
+
+    /// Until the session may have to end by itself.
+    fn until_due(&self) -> Duration {
+        let idle = self.until_idle_end();
+        let Some(shared) = &self.record.shared else { return idle };
+        let left = |milliseconds, since: Instant| Duration::from_millis(milliseconds).saturating_sub(since.elapsed());
+        let linger = self.alone_since.map_or(Duration::MAX, |since| left(shared.linger, since));
+        idle.min(linger).min(left(shared.limit, self.born))
+    }
+
+    fn due(&mut self) -> Option<End> {
+        let Some(shared) = &self.record.shared else { return self.idle() };
+        let passed = |milliseconds, since: Instant| since.elapsed() >= Duration::from_millis(milliseconds);
+        let why = if passed(shared.limit, self.born) {
+            "its time limit was over"
+        } else if self.alone_since.is_some_and(|since| passed(shared.linger, since)) {
+            "nobody uses it any more"
+        } else {
+            return self.idle();
+        };
+        Some(End { why: Some(why.to_owned()), grace: GRACE })
     }
 
     fn idle(&mut self) -> Option<End> {
@@ -388,6 +478,7 @@ impl Owner {
                 }
             }
         };
+        others.append(&mut self.attached);
         lookup::clear_current(&self.record.root, &self.record.id);
         launch::remove_own(&self.state, &self.directory)?;
         for caller in self.ended_for.drain(..) {

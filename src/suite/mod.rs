@@ -1,0 +1,15 @@
+//! Suites: test commands run against a session, with everything that is reported about them.
+//!
+//! [`select`] says which run (pure). [`run`] runs one: [`supervisor`] is the small process between envctl and the
+//! suite that sees every process the suite ever starts ([`processes`]), [`stream`] carries its output. The verb
+//! (`cli/test`) brings the session up, calls these in order, and takes it down.
+//!
+//! Invariants: when [`run::run`] returns, no process of the suite runs any more, or it is named. If envctl is killed, the
+//! supervisor ends them; if the supervisor is, envctl does.
+
+pub mod processes;
+pub mod result;
+pub mod run;
+pub mod select;
+pub mod stream;
+pub mod supervisor;
