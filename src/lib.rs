@@ -3,7 +3,7 @@
 //! The data path, which is also the order of the modules:
 //!
 //! ```text
-//! env file → envfile → plan → objects → cluster → provision (images, readiness) → session
+//! env file → envfile → plan → objects → cluster → provision (images, readiness) → session → teardown
 //! ```
 //!
 //! `envfile`, `plan` and `objects` are pure. Everything after them speaks only `kube::Client`; the
@@ -34,3 +34,5 @@ pub mod provision;
 pub mod readiness;
 #[cfg(feature = "cli")]
 pub mod suite;
+#[cfg(feature = "cli")]
+pub mod teardown;

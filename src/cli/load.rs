@@ -44,7 +44,7 @@ impl Inputs {
             root,
             file,
             profiles: context.globals.profile.iter().filter(|name| !name.is_empty()).cloned().collect(),
-            cluster: context.globals.cluster.as_deref().filter(|kind| !kind.is_empty()).map(cluster).transpose()?,
+            cluster: chosen(context)?,
             variables: variables(context)?,
         })
     }
@@ -84,6 +84,15 @@ pub fn variables(context: &Context) -> Result<BTreeMap<String, String>, Error> {
         hint: None,
     })?;
     parse_dotenv(path, &text, &process).map_err(|problems| report(&problems, context))
+}
+
+/// The cluster that the flags choose, over the file's.
+fn chosen(context: &Context) -> Result<Option<Cluster>, Error> {
+    let set = |flag: &Option<String>| flag.clone().filter(|value| !value.is_empty());
+    match set(&context.globals.context) {
+        Some(name) => Ok(Some(Cluster::Context(name))),
+        None => set(&context.globals.cluster).as_deref().map(cluster).transpose(),
+    }
 }
 
 fn cluster(kind: &str) -> Result<Cluster, Error> {

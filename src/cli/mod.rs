@@ -84,6 +84,9 @@ pub struct Globals {
     /// The kind of cluster, over the file's
     #[arg(long, global = true, env = "ENVCTL_CLUSTER", hide_env_values = true, value_name = "KIND")]
     pub cluster: Option<String>,
+    /// An existing cluster, by its kubeconfig context: short for `--cluster context:NAME`, and wins over it
+    #[arg(long, global = true, env = "ENVCTL_CONTEXT", hide_env_values = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// How the result is printed
     #[arg(short, long, global = true, env = "ENVCTL_OUTPUT", hide_env_values = true, value_name = "FORMAT", value_enum, default_value_t = Format::Text, hide_default_value = true)]
     pub output: Format,

@@ -15,7 +15,7 @@ use super::duration::{duration, human};
 use super::exit::Exit;
 use super::output::Format;
 use super::{Context, FileFlag, load};
-use crate::cluster::Removal;
+use crate::cluster::{Removal, kubeconfig};
 use crate::error::Error;
 use crate::plan::{Cluster, ExportOrigin, Plan};
 use crate::provision::Failure;
@@ -140,7 +140,10 @@ pub enum Outcome {
 /// A bad environment file, or state that cannot be kept.
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let plan = load::plan(context)?;
-    let variables = load::variables(context)?;
+    let mut variables = load::variables(context)?;
+    if let Some(list) = variables.get_mut(kubeconfig::VARIABLE) {
+        *list = kubeconfig::absolute(list, &context.working_directory);
+    }
     let state = context.state()?;
     let name = session_name(context, &state, &plan)?;
     let record = new_record(&state, &plan, name.as_deref());
@@ -231,21 +234,25 @@ pub fn new_record(state: &StateDirectory, plan: &Plan, session: Option<&str>) ->
     let identity = Identity::new(&plan.project_root, &plan.environment, session);
     let id = identity.id();
     let cluster = match &plan.cluster {
-        Cluster::Embedded => "embedded",
-        Cluster::Kind { .. } => "kind",
-        Cluster::Minikube { .. } => "minikube",
-        Cluster::Context(_) => "context",
+        Cluster::Embedded => "embedded".to_owned(),
+        Cluster::Kind { .. } => "kind".to_owned(),
+        Cluster::Minikube { .. } => "minikube".to_owned(),
+        Cluster::Context(name) => format!("context:{name}"),
+    };
+    let namespace = match &plan.cluster {
+        Cluster::Embedded => identity.namespace(),
+        _ => identity.shared_namespace(),
     };
     Record {
         version: VERSION,
         kubeconfig: state.session(&id).kubeconfig(),
-        namespace: identity.namespace(),
+        namespace,
         id,
         root: identity.root,
         environment: identity.environment,
         session: identity.session,
         file: plan.file.clone(),
-        cluster: cluster.to_owned(),
+        cluster,
         phase: Phase::Starting,
         created: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
         agent_pid: 0,

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use http_body_util::BodyExt as _;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy, Resource,
-    ValidationDirective,
+    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+    Resource, ValidationDirective,
 };
 use kube::client::Body;
 use kube::core::Request;
@@ -198,6 +198,30 @@ impl Applier {
     /// # Errors
     /// [`ApplyError`].
     pub async fn apply(&self, object: &Value) -> Result<Applied, ApplyError> {
+        let (kind, key) = self.place(object).await?;
+        let mut parameters = PatchParams::apply(FIELD_MANAGER).force();
+        parameters.field_validation = Some(ValidationDirective::Strict);
+        let request = Request::new(self.path(&kind, &key))
+            .patch(&key.name, &parameters, &Patch::Apply(object))
+            .map_err(|source| unanswered(&key, source))?;
+        self.applied(kind, key, request).await
+    }
+
+    /// Makes an object that must not be there yet: one of the same name is refused with 409, and not touched.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn create(&self, object: &Value) -> Result<Applied, ApplyError> {
+        let (kind, key) = self.place(object).await?;
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let request = Request::new(self.path(&kind, &key))
+            .create(&parameters, object.to_string().into_bytes())
+            .map_err(|source| unanswered(&key, source))?;
+        self.applied(kind, key, request).await
+    }
+
+    /// What an object is and where it goes.
+    async fn place(&self, object: &Value) -> Result<(Kind, ObjectKey), ApplyError> {
         let api_version = object["apiVersion"].as_str().unwrap_or_default();
         let kind = self.kind(api_version, object["kind"].as_str().unwrap_or_default()).await?;
         let mut key = ObjectKey::of(object);
@@ -206,11 +230,15 @@ impl Applier {
         } else if key.namespace.is_empty() {
             key.namespace.clone_from(&self.namespace);
         }
-        let mut parameters = PatchParams::apply(FIELD_MANAGER).force();
-        parameters.field_validation = Some(ValidationDirective::Strict);
-        let request = Request::new(self.path(&kind, &key))
-            .patch(&key.name, &parameters, &Patch::Apply(object))
-            .map_err(|source| unanswered(&key, source))?;
+        Ok((kind, key))
+    }
+
+    async fn applied(
+        &self,
+        kind: Kind,
+        key: ObjectKey,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<Applied, ApplyError> {
         let (answer, warnings) = self.send(&key, request).await?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let expected = Expected {

@@ -2,8 +2,7 @@
 //!
 //! Service ports are forwarded from loopback, each connection to a ready endpoint of its own.
 
-use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kube::config::Kubeconfig;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, OnceCell};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 
-use super::{Access, ClusterError, Provider, Removal, ServicePort};
+use super::forward::{Carrier, Forwards};
+use super::{Access, ClusterError, Provider, Removal, ServicePort, Tenancy};
 use crate::embedded::{Config, EmbeddedCluster, EmbeddedError};
 use crate::images::{Builds, ImageError, process};
 use crate::plan;
@@ -27,25 +25,18 @@ pub struct Embedded {
     namespace: String,
     project_root: PathBuf,
     cluster: OnceCell<Arc<EmbeddedCluster>>,
-    exposed: Mutex<HashMap<ServicePort, SocketAddr>>,
-    forwards: TaskTracker,
-    stop: CancellationToken,
-    _stop_on_drop: DropGuard,
+    forwards: Forwards,
 }
 
 impl Embedded {
     /// Nothing runs yet. `namespace` is the default of its kubeconfig.
     pub fn new(config: Config, namespace: &str, project_root: PathBuf) -> Self {
-        let stop = CancellationToken::new();
         Self {
             config,
             namespace: namespace.to_owned(),
             project_root,
             cluster: OnceCell::new(),
-            exposed: Mutex::default(),
-            forwards: TaskTracker::new(),
-            _stop_on_drop: stop.clone().drop_guard(),
-            stop,
+            forwards: Forwards::default(),
         }
     }
 
@@ -65,7 +56,7 @@ impl Provider for Embedded {
             .map_err(|source| ClusterError::unavailable("starting the embedded cluster", source))?;
         let kubeconfig = Kubeconfig::from_yaml(&cluster.kubeconfig(&self.namespace))
             .map_err(|source| ClusterError::unavailable("reading the embedded cluster's kubeconfig", source))?;
-        Ok(Access { kubeconfig, ready_after: cluster.ready_after() })
+        Ok(Access { kubeconfig, ready_after: cluster.ready_after(), tenancy: Tenancy::Owner })
     }
 
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError> {
@@ -89,30 +80,14 @@ impl Provider for Embedded {
     }
 
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError> {
-        let cluster = self.cluster()?.clone();
-        let mut exposed = self.exposed.lock().await;
-        if let Some(address) = exposed.get(target) {
-            return Ok(*address);
-        }
-        let attempt = || format!("listening on loopback for {target}");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .map_err(|source| ClusterError::unavailable(attempt(), source))?;
-        let address = listener.local_addr().map_err(|source| ClusterError::unavailable(attempt(), source))?;
-        let stop = self.stop.clone();
-        let forwarding = forward(listener, cluster, target.clone(), self.forwards.clone(), stop.clone());
-        self.forwards.spawn(async move { _ = stop.run_until_cancelled(forwarding).await });
-        exposed.insert(target.clone(), address);
-        Ok(address)
+        self.forwards.expose(Arc::new(Dialer(self.cluster()?.clone())), target).await
     }
 
-    async fn remove(&self, _namespace: &str, grace: Duration) -> Result<Removal, ClusterError> {
-        self.stop.cancel();
+    async fn remove(&self, grace: Duration) -> Result<Removal, ClusterError> {
+        self.forwards.cancel();
         let Some(cluster) = self.cluster.get() else { return Ok(Removal::default()) };
         let stopped = cluster.stop(grace).await;
-        self.forwards.close();
-        // Every forward ends on the token: there is nothing to wait for but the tasks' own last step.
-        self.forwards.wait().await;
+        self.forwards.stop().await;
         Ok(Removal { killed: stopped.forced, left: Vec::new() })
     }
 
@@ -130,40 +105,21 @@ impl Provider for Embedded {
     }
 }
 
-/// Accepts until cancelled; each connection is a task of its own.
-async fn forward(
-    listener: TcpListener,
-    cluster: Arc<EmbeddedCluster>,
-    target: ServicePort,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            // A connection that was gone before it was accepted says nothing about the listener.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
-            Err(error) => {
-                tracing::error!(%target, %error, "a forwarded port stopped accepting");
-                return;
-            }
-        };
-        let (cluster, target, stop) = (cluster.clone(), target.clone(), stop.clone());
-        tasks.spawn(async move { _ = stop.run_until_cancelled(relay(stream, &cluster, &target)).await });
-    }
-}
+/// Connections into the node's network.
+struct Dialer(Arc<EmbeddedCluster>);
 
-/// One connection. While no endpoint is ready the client waits, as it would for a server that is slow to accept.
-async fn relay(mut from: TcpStream, cluster: &EmbeddedCluster, target: &ServicePort) {
-    match cluster.connect(&target.namespace, &target.service, target.port).await {
-        Ok(mut to) => {
-            // Small requests and answers must not wait for each other's acknowledgement.
-            let _ = from.set_nodelay(true);
-            let _ = to.set_nodelay(true);
-            if let Err(error) = copy_bidirectional(&mut from, &mut to).await {
-                tracing::debug!(%target, %error, "a forwarded connection broke");
+#[async_trait]
+impl Carrier for Dialer {
+    /// While no endpoint is ready the client waits, as it would for a server that is slow to accept.
+    async fn carry(&self, mut from: TcpStream, target: &ServicePort) {
+        match self.0.connect(&target.namespace, &target.service, target.port).await {
+            Ok(mut to) => {
+                let _ = to.set_nodelay(true);
+                if let Err(error) = copy_bidirectional(&mut from, &mut to).await {
+                    tracing::debug!(%target, %error, "a forwarded connection broke");
+                }
             }
+            Err(error) => tracing::debug!(%target, %error, "no connection to forward to"),
         }
-        Err(error) => tracing::debug!(%target, %error, "no connection to forward to"),
     }
 }

@@ -8,10 +8,18 @@
 //! Invariant: everything is provisioned through [`Access::client`], TLS and kubeconfig included, so
 //! that nothing works on the embedded cluster only because it is in the same process.
 
+pub mod allowed;
 pub mod apply;
+mod claims;
+pub mod context;
 pub mod embedded;
+pub mod forward;
+pub mod kubeconfig;
 pub mod ledger;
+mod pod_forward;
+pub mod tenancy;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +28,7 @@ use std::time::Duration;
 use crate::images::{Builds, ImageError};
 use crate::plan;
 use async_trait::async_trait;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 
 /// Makes one kind of cluster usable by a session. All calls may run concurrently.
 #[async_trait]
@@ -39,9 +47,9 @@ pub trait Provider: Send + Sync + 'static {
     /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;
 
-    /// Removes the session's namespace and whatever else the provider made for it. Idempotent.
-    /// What is not gone after `grace` is ended by force where the provider can, and reported.
-    async fn remove(&self, namespace: &str, grace: Duration) -> Result<Removal, ClusterError>;
+    /// Removes what the provider made for the session: its forwards, and the cluster where that is the session's own
+    /// ([`Tenancy::Owner`]). Idempotent. What is not gone after `grace` is ended by force where the provider can, and reported.
+    async fn remove(&self, grace: Duration) -> Result<Removal, ClusterError>;
 
     /// Resolves when the cluster has become unusable, with the reason; pending for ever while it works.
     async fn lost(&self) -> ClusterError;
@@ -54,6 +62,8 @@ pub struct Setting<'a> {
     pub namespace: &'a str,
     /// The session's private directory; the session removes it, after [`Provider::remove`].
     pub directory: &'a Path,
+    /// The caller's variables: where kubeconfig and tools are.
+    pub variables: &'a BTreeMap<String, String>,
 }
 
 /// The provider of a plan's kind of cluster. Nothing is started yet.
@@ -70,12 +80,13 @@ pub fn provider(plan: &plan::Plan, setting: Setting<'_>) -> Result<Arc<dyn Provi
             };
             Ok(Arc::new(embedded::Embedded::new(config, setting.namespace, plan.project_root.clone())))
         }
-        plan::Cluster::Kind { .. } | plan::Cluster::Minikube { .. } | plan::Cluster::Context(_) => {
-            Err(ClusterError::Unsupported {
-                what: "only the embedded cluster is there in this version".to_owned(),
-                cure: "use `cluster: embedded`, or `--cluster embedded`".to_owned(),
-            })
+        plan::Cluster::Context(name) => {
+            Ok(Arc::new(context::Context::new(name, setting.namespace, setting.variables.clone())))
         }
+        plan::Cluster::Kind { .. } | plan::Cluster::Minikube { .. } => Err(ClusterError::Unsupported {
+            what: "this version does not make kind and minikube clusters yet".to_owned(),
+            cure: "use `cluster: embedded`, or the context of one that exists: `--context NAME`".to_owned(),
+        }),
     }
 }
 
@@ -86,6 +97,20 @@ pub struct Access {
     pub kubeconfig: Kubeconfig,
     /// From the call of [`Provider::start`] until the API answered.
     pub ready_after: Duration,
+    /// Whose the cluster is.
+    pub tenancy: Tenancy,
+}
+
+/// Whose a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenancy {
+    /// The session's own: all that is in it goes with it.
+    Owner,
+    /// Someone else's: what the session makes there, it takes away piece by piece ([`tenancy`]).
+    Guest {
+        /// Which cluster: the UID of its `kube-system` namespace.
+        cluster: String,
+    },
 }
 
 impl Access {
@@ -103,12 +128,7 @@ impl Access {
     /// # Errors
     /// When the kubeconfig doesn't describe a usable cluster.
     pub async fn client(&self, namespace: &str) -> Result<kube::Client, ClusterError> {
-        let attempt = "making a client from the session's kubeconfig";
-        let mut config = kube::Config::from_custom_kubeconfig(self.kubeconfig.clone(), &KubeConfigOptions::default())
-            .await
-            .map_err(|source| ClusterError::unavailable(attempt, source))?;
-        namespace.clone_into(&mut config.default_namespace);
-        kube::Client::try_from(config).map_err(|source| ClusterError::unavailable(attempt, source))
+        kubeconfig::client(self.kubeconfig.clone(), namespace).await
     }
 }
 
@@ -121,6 +141,8 @@ pub struct ServicePort {
     pub service: String,
     /// The Service's port number (not the pod's).
     pub port: u16,
+    /// The port's name in the Service.
+    pub name: String,
 }
 
 impl std::fmt::Display for ServicePort {
@@ -151,7 +173,7 @@ pub enum ClusterError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// This machine or cluster can't do it, and what would cure that.
-    #[error("{what}\nhint: {cure}")]
+    #[error("{what}")]
     Unsupported {
         /// What cannot work.
         what: String,
@@ -166,7 +188,11 @@ pub enum ClusterError {
 impl ClusterError {
     /// What the user can do about it, where that isn't part of the message.
     pub fn hint(&self) -> Option<String> {
-        let Self::Unavailable { source, .. } = self else { return None };
+        let source = match self {
+            Self::Unavailable { source, .. } => source,
+            Self::Unsupported { cure, .. } => return Some(cure.clone()),
+            Self::Stopped => return None,
+        };
         let embedded = source
             .downcast_ref::<crate::embedded::EmbeddedError>()
             .or_else(|| source.downcast_ref::<Arc<crate::embedded::EmbeddedError>>().map(Arc::as_ref));

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::ledger::Ledger;
+use crate::cluster::tenancy::Lodging;
 use crate::cluster::{Access, ClusterError, Provider};
 use crate::plan::{Plan, PortId};
 use crate::readiness::Limits;
@@ -70,14 +71,20 @@ pub struct Provisioner {
     keys: BTreeMap<String, String>,
     ledger: Ledger,
     namespace: Option<String>,
+    lodging: Option<Arc<Lodging>>,
 }
 
 impl Provisioner {
-    /// For a session that has nothing in the cluster yet.
+    /// For a session that has nothing in the cluster yet; with `lodging` where the cluster isn't its own.
     ///
     /// # Errors
     /// When `access` doesn't make a client.
-    pub async fn new(provider: Arc<dyn Provider>, access: &Access, session: Session) -> Result<Self, ClusterError> {
+    pub async fn new(
+        provider: Arc<dyn Provider>,
+        access: &Access,
+        session: Session,
+        lodging: Option<Arc<Lodging>>,
+    ) -> Result<Self, ClusterError> {
         let client = access.client(&session.namespace).await?;
         Ok(Self {
             provider,
@@ -87,6 +94,7 @@ impl Provisioner {
             keys: BTreeMap::new(),
             ledger: Ledger::default(),
             namespace: None,
+            lodging,
         })
     }
 
@@ -110,6 +118,7 @@ impl Provisioner {
             session: &self.session,
             provider: self.provider.clone(),
             client: self.client.clone(),
+            lodging: self.lodging.clone(),
         };
         let held = walk::Held {
             ledger: &mut self.ledger,
@@ -138,6 +147,11 @@ impl Provisioner {
     /// The UID of the session's namespace, once it was made.
     pub fn namespace_uid(&self) -> Option<&str> {
         self.namespace.as_deref()
+    }
+
+    /// The session's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.session.namespace
     }
 
     /// The session's client: TLS and kubeconfig, in the session's namespace.

@@ -51,6 +51,13 @@ impl Identity {
     pub fn namespace(&self) -> String {
         format!("envctl-{}", self.id())
     }
+
+    /// The namespace on a cluster that others use too: no two sessions ever have the same, not even one after the other (what the
+    /// last left may still be going) or on machines with the same paths.
+    pub fn shared_namespace(&self) -> String {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        format!("{}-{}", self.namespace(), &unique[..5])
+    }
 }
 
 /// At most 20 characters of lower-case letters, digits and inner dashes.
@@ -73,7 +80,8 @@ mod tests {
         let named = Identity::new(Path::new("/p"), "platform", Some("My Branch/№1"));
         assert!(named.id().starts_with("platform-my-branch--1-"), "{}", named.id());
         let long = Identity::new(Path::new("/p"), &"x".repeat(80), Some(&"y".repeat(80)));
-        assert!(long.namespace().len() <= 63, "{}", long.namespace());
+        assert!(long.shared_namespace().len() <= 63, "{}", long.shared_namespace());
+        assert!(long.shared_namespace().starts_with(&format!("{}-", long.namespace())));
     }
 
     #[test]

@@ -17,8 +17,9 @@ use std::process::{Command, Stdio};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::record::Record;
-use super::state::{SessionDirectory, StateDirectory};
+use super::state::{LEFT, SessionDirectory, StateDirectory};
 use super::{SessionError, lookup};
+use crate::cluster::tenancy::record::Lodged;
 
 /// A session's agent that can be spoken to.
 #[derive(Debug)]
@@ -70,7 +71,8 @@ pub fn connect(directory: &SessionDirectory) -> Result<UnixStream, SessionError>
     UnixStream::connect(&short.socket).map_err(SessionError::io("connect to", directory.socket()))
 }
 
-/// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns their ids.
+/// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns their ids. The files of
+/// those that have something on a cluster are kept until that is gone too: [`left`].
 ///
 /// # Errors
 /// When the state directory refuses.
@@ -86,8 +88,17 @@ pub fn sweep(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
 fn sweep_locked(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
     let mut swept = Vec::new();
     for dead in state.all()?.into_iter().filter(|directory| !directory.is_live()) {
+        if dead.is_left() {
+            continue;
+        }
         if let Ok(record) = dead.record() {
             lookup::clear_current(&record.root, &record.id);
+            if Lodged::is_in(dead.path()) {
+                // Out of the way of the next session of this identity. Its namespace's name is its own.
+                let aside = state.sessions().join(format!("{LEFT}{}", record.namespace));
+                fs::rename(dead.path(), &aside).map_err(SessionError::io("move", dead.path()))?;
+                continue;
+            }
         }
         fs::remove_dir_all(dead.path()).map_err(SessionError::io("remove", dead.path()))?;
         swept.push(dead.path().file_name().unwrap_or_default().to_string_lossy().into_owned());
@@ -101,7 +112,34 @@ fn sweep_locked(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
 /// When the state directory refuses.
 pub fn remove_own(state: &StateDirectory, directory: &SessionDirectory) -> Result<(), SessionError> {
     let _guard = lock_sessions(state)?;
+    if Lodged::is_in(directory.path()) {
+        // Something is still on a cluster: the next command's sweep puts this aside.
+        return Ok(());
+    }
     fs::remove_dir_all(directory.path()).map_err(SessionError::io("remove", directory.path()))
+}
+
+/// What dead sessions left on clusters, put aside by [`sweep`].
+///
+/// # Errors
+/// When the state directory refuses.
+pub fn left(state: &StateDirectory) -> Result<Vec<SessionDirectory>, SessionError> {
+    sweep(state)?;
+    Ok(state.all()?.into_iter().filter(SessionDirectory::is_left).collect())
+}
+
+/// Forgets what a dead session left: it is gone from its cluster.
+///
+/// # Errors
+/// When the state directory refuses.
+pub fn forget_left(state: &StateDirectory, directory: &SessionDirectory) -> Result<(), SessionError> {
+    let _guard = lock_sessions(state)?;
+    match fs::remove_dir_all(directory.path()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(SessionError::io("remove", directory.path())(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Blocks until the agent of a session is gone. At once where there is none.

@@ -89,6 +89,9 @@ impl StateDirectory {
     }
 }
 
+/// What the names of directories begin with whose session is dead and has left something on a cluster.
+pub(super) const LEFT: &str = ".left-";
+
 /// One session's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDirectory(pub(super) PathBuf);
@@ -132,6 +135,11 @@ impl SessionDirectory {
     /// Whether an agent holds the lock. Asked with a shared lock, so that two who ask do not see each other.
     pub fn is_live(&self) -> bool {
         File::open(self.lock()).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Whether this is what a dead session left.
+    pub fn is_left(&self) -> bool {
+        self.0.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LEFT.as_bytes()))
     }
 
     /// Its record.

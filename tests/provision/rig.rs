@@ -37,7 +37,7 @@ impl Rig {
         let access = provider.start().await.expect("the API server starts anywhere");
         let session = Session { id: "test".to_owned(), namespace: "test".to_owned() };
         let shared: Arc<dyn Provider> = provider.clone();
-        let provisioner = Provisioner::new(shared, &access, session).await.expect("a client");
+        let provisioner = Provisioner::new(shared, &access, session, None).await.expect("a client");
         // The node's fate is known when it is lost, or when something runs: the first `up` shows either.
         let rig = Self { directory, provider, provisioner, options: Options::default() };
         let refused = tokio::time::timeout(Duration::from_millis(500), rig.provider.lost()).await;
@@ -91,7 +91,7 @@ impl Rig {
     }
 
     pub async fn end(self) -> Removal {
-        self.provider.remove("test", Duration::from_secs(5)).await.expect("removed")
+        self.provider.remove(Duration::from_secs(5)).await.expect("removed")
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::{GiveUp, failure::Unfinished};
 use super::{Run, Stage, Walk};
 use crate::cluster::apply::ApplyError;
 use crate::cluster::ledger::Owned;
+use crate::cluster::tenancy::MoveInError;
 use crate::images::ImageError;
 use crate::plan::{NodeId, NodeKind, NodeSpec};
 use crate::readiness::{Change, Finding, ObjectKey, Patience, Role, Verdict, pods};
@@ -260,6 +261,21 @@ impl Walk<'_> {
             failure.hint = Some("a manifest with its CustomResourceDefinition must come first: `needs`".to_owned());
         }
         failure
+    }
+
+    /// Without its namespace there is nothing to apply to.
+    pub(super) fn not_moved_in(&self, error: &MoveInError) -> Box<Failure> {
+        let (cause, hint) = match error {
+            MoveInError::Apply(error) => return self.refused(None, error),
+            MoveInError::Taken(name) => (
+                Cause::Rejected { object: format!("Namespace/{name}"), status: 409 },
+                "another `envctl up` takes another name; what is there is for whoever made it to remove",
+            ),
+            MoveInError::Record(_) => {
+                (Cause::StateUnwritable, "make the state directory writable, or set ENVCTL_STATE_DIR to one that is")
+            }
+        };
+        Box::new(self.failure(None, cause, error.to_string()).with_hint(hint))
     }
 
     /// An image that cannot be made runnable fails the first node that uses it.

@@ -28,6 +28,7 @@ use super::node::Work;
 use super::{GiveUp, Options, Session, keys};
 use crate::cluster::apply::{Applied, Applier, ApplyError};
 use crate::cluster::ledger::{Ledger, Owned};
+use crate::cluster::tenancy::{Lodging, MoveInError};
 use crate::cluster::{ClusterError, Provider, ServicePort};
 use crate::images::{Builds, ImageError};
 use crate::objects::{self, Context};
@@ -55,6 +56,7 @@ pub(super) struct Surroundings<'a> {
     pub session: &'a Session,
     pub provider: Arc<dyn Provider>,
     pub client: kube::Client,
+    pub lodging: Option<Arc<Lodging>>,
 }
 
 /// How far one node is.
@@ -86,7 +88,7 @@ pub(super) struct Run<'a> {
 
 /// A task's answer.
 enum Done {
-    Namespace(Result<Applied, ApplyError>),
+    Namespace(Result<Applied, MoveInError>),
     Image(String, Result<(), ImageError>),
     Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
     Keys(Vec<usize>, Result<Vec<String>, ApplyError>),
@@ -151,8 +153,10 @@ impl<'a> Walk<'a> {
         if let Err(mut failure) = outcome {
             let drain = async {
                 while let Some(done) = self.actions.join_next().await {
-                    if let Ok(Done::Applied(index, Ok((objects, _)))) = done {
-                        self.record(index, objects);
+                    match done {
+                        Ok(Done::Applied(index, Ok((objects, _)))) => self.record(index, objects),
+                        Ok(Done::Namespace(Ok(applied))) => *self.held.namespace = Some(applied.expected.uid),
+                        _ => {}
                     }
                 }
             };
@@ -213,15 +217,25 @@ impl<'a> Walk<'a> {
     fn begin(&mut self) {
         if self.held.namespace.is_none() {
             let (applier, namespace) = (self.applier.clone(), objects::namespace(self.around.plan, &self.context));
-            self.actions.spawn(async move { Done::Namespace(applier.apply(&namespace).await) });
+            let lodging = self.around.lodging.clone();
+            self.actions.spawn(async move {
+                Done::Namespace(match lodging {
+                    Some(lodging) => lodging.move_in(&applier, &namespace).await,
+                    None => applier.create(&namespace).await.map_err(MoveInError::Apply),
+                })
+            });
         }
         self.begin_images();
         for (id, port) in self.around.plan.ports().filter(|(_, port)| port.protocol == Protocol::Tcp) {
             if self.held.addresses.contains_key(&id) {
                 continue;
             }
-            let target =
-                ServicePort { namespace: self.context.namespace.clone(), service: id.service.clone(), port: port.port };
+            let target = ServicePort {
+                namespace: self.context.namespace.clone(),
+                service: id.service.clone(),
+                port: port.port,
+                name: port.name.clone(),
+            };
             let provider = self.around.provider.clone();
             self.actions.spawn(async move { Done::Exposed(id, provider.expose(&target).await) });
         }
@@ -401,7 +415,7 @@ impl<'a> Walk<'a> {
                 *self.held.namespace = Some(applied.expected.uid);
                 self.warn(None, applied.warnings);
             }
-            Done::Namespace(Err(error)) => return Err(self.refused(None, &error)),
+            Done::Namespace(Err(error)) => return Err(self.not_moved_in(&error)),
             Done::Image(name, Ok(())) => {
                 self.runnable.insert(name);
             }

@@ -4,16 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Access, ClusterError, Provider, Removal};
-use crate::plan::{Plan, Viewpoint};
+use crate::cluster::tenancy::{Lodging, record::Lodged};
+use crate::cluster::{Access, ClusterError, Provider, Removal, Setting, Tenancy, kubeconfig};
+use crate::plan::{Cluster, Plan, Viewpoint};
 use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Options, Provisioner, Session};
 use crate::session::record::Record;
+use crate::teardown::{self, Removed};
+
+/// How long a session's things on a cluster may take to be gone before what holds them is reported.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster, and the session's things in it.
 pub struct Environment {
     provider: Arc<dyn Provider>,
     access: Access,
     provisioner: Provisioner,
+    /// Where the cluster isn't the session's own.
+    lodging: Option<Arc<Lodging>>,
+    cluster: Cluster,
 }
 
 impl Environment {
@@ -21,7 +29,12 @@ impl Environment {
     ///
     /// # Errors
     /// When it is not available: exit code 4.
-    pub async fn start(plan: &Plan, record: &Record, events: &EventSink) -> Result<Self, Box<Failure>> {
+    pub async fn start(
+        plan: &Plan,
+        record: &Record,
+        variables: &BTreeMap<String, String>,
+        events: &EventSink,
+    ) -> Result<Self, Box<Failure>> {
         let unavailable = |error: ClusterError| {
             let mut failure =
                 Failure::new(None, Cause::ClusterUnavailable, format!("the cluster is not available: {error}"));
@@ -29,7 +42,7 @@ impl Environment {
             Box::new(failure)
         };
         let directory = record.kubeconfig.parent().unwrap_or(std::path::Path::new("/"));
-        let setting = crate::cluster::Setting { namespace: &record.namespace, directory };
+        let setting = Setting { namespace: &record.namespace, directory, variables };
         let provider = crate::cluster::provider(plan, setting).map_err(unavailable)?;
         let access = provider.start().await.map_err(unavailable)?;
         events.send(Event::ClusterReady {
@@ -37,8 +50,22 @@ impl Environment {
             at: u64::try_from(access.ready_after.as_millis()).unwrap_or(u64::MAX),
         });
         let session = Session { id: record.id.clone(), namespace: record.namespace.clone() };
-        let provisioner = Provisioner::new(provider.clone(), &access, session).await.map_err(unavailable)?;
-        Ok(Self { provider, access, provisioner })
+        let lodging = match &access.tenancy {
+            Tenancy::Owner => None,
+            Tenancy::Guest { cluster } => {
+                let lodged =
+                    Lodged::new(cluster, kubeconfig::server(&access.kubeconfig), &record.id, &record.namespace);
+                Some(Arc::new(Lodging::new(lodged, directory)))
+            }
+        };
+        let provisioner =
+            Provisioner::new(provider.clone(), &access, session, lodging.clone()).await.map_err(unavailable)?;
+        Ok(Self { provider, access, provisioner, lodging, cluster: plan.cluster.clone() })
+    }
+
+    /// Where it runs.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// How to reach the cluster.
@@ -93,10 +120,28 @@ impl Environment {
     }
 
     /// Takes everything away.
-    pub async fn remove(&self, namespace: &str, grace: Duration) -> Removal {
-        match self.provider.remove(namespace, grace).await {
-            Ok(removal) => removal,
-            Err(error) => Removal { killed: Vec::new(), left: vec![format!("namespace {namespace}: {error}")] },
+    pub async fn remove(&self, grace: Duration) -> Removal {
+        let mut left = match &self.lodging {
+            Some(lodging) => self.move_out(lodging).await,
+            None => Vec::new(),
+        };
+        let mut removal = self.provider.remove(grace).await.unwrap_or_else(|error| Removal {
+            killed: Vec::new(),
+            left: vec![format!("the cluster of namespace {}: {error}", self.provisioner.namespace())],
+        });
+        removal.left.append(&mut left);
+        removal
+    }
+
+    async fn move_out(&self, lodging: &Lodging) -> Vec<String> {
+        let lodged = lodging.lodged();
+        match teardown::remove_namespace(&self.provisioner.client(), &lodged, PATIENCE).await {
+            Ok(Removed::Gone | Removed::NotOurs) => match lodging.moved_out() {
+                Ok(()) => Vec::new(),
+                Err(error) => vec![format!("the record of namespace {}: {error}", lodged.namespace)],
+            },
+            Ok(Removed::Held(by)) => by,
+            Err(error) => vec![format!("namespace {} on {}: {error}", lodged.namespace, lodged.server)],
         }
     }
 }

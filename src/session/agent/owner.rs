@@ -459,8 +459,7 @@ impl Owner {
         }
         let mut others = Vec::new();
         let removal = {
-            let namespace = self.record.namespace.clone();
-            let removing = take_away(self.working.take(), self.environment.take(), namespace, end.grace, &mut others);
+            let removing = take_away(self.working.take(), self.environment.take(), end.grace, &mut others);
             tokio::pin!(removing);
             loop {
                 tokio::select! {
@@ -499,7 +498,6 @@ impl Owner {
 async fn take_away(
     working: Option<Working>,
     mut environment: Option<Environment>,
-    namespace: String,
     grace: Duration,
     others: &mut Vec<Caller>,
 ) -> Removal {
@@ -512,7 +510,7 @@ async fn take_away(
         }
     }
     match environment {
-        Some(environment) => environment.remove(&namespace, grace).await,
+        Some(environment) => environment.remove(grace).await,
         None => Removal::default(),
     }
 }

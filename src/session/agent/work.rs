@@ -28,9 +28,18 @@ pub async fn bring_up(
     cancel: CancellationToken,
 ) -> Outcome {
     let started = match environment {
+        Some(environment) if *environment.cluster() != request.plan.cluster => {
+            let failure = Failure::new(
+                None,
+                Cause::NotYet,
+                format!("session {} runs on {}; it cannot move to another cluster", record.id, record.cluster),
+            );
+            let hint = "`envctl down` first, or give this one another name: --session NAME";
+            return Outcome { environment: Some(environment), result: Err(Box::new(failure.with_hint(hint))) };
+        }
         Some(environment) => Ok(environment),
         None => tokio::select! {
-            started = Environment::start(&request.plan, &record, &events) => started,
+            started = Environment::start(&request.plan, &record, &request.environment, &events) => started,
             () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
         },
     };

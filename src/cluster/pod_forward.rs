@@ -1,0 +1,192 @@
+//! Connections to a Service through the API server: each is a port-forward of its own to a pod that is ready then.
+//!
+//! Which pods are ready is known from one watch of the namespace's EndpointSlices, started with the first connection (an
+//! `up` that nobody connects during asks nothing). While no pod is ready a connection waits, as for a server that is slow to accept.
+//! A pod that is replaced ends its connections; the next ones go to another.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::ServicePort;
+use super::forward::{Carrier, Forwards};
+
+/// How long a pod may be silent after the client has said all it had to say. The protocol cannot carry a half-closed
+/// connection, so its end is not passed on.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+
+/// The label that says whose endpoints a slice has.
+const SERVICE: &str = "kubernetes.io/service-name";
+
+/// Pods with what they listen on, by the slice that says so.
+type Slices = BTreeMap<String, EndpointSlice>;
+
+/// Carries connections to pods of one namespace.
+pub struct PodForward {
+    client: kube::Client,
+    namespace: String,
+    forwards: Arc<Forwards>,
+    slices: OnceLock<watch::Receiver<Slices>>,
+    turn: AtomicUsize,
+}
+
+impl PodForward {
+    /// Nothing is asked of the cluster yet.
+    pub fn new(client: kube::Client, namespace: &str, forwards: Arc<Forwards>) -> Self {
+        Self { client, namespace: namespace.to_owned(), forwards, slices: OnceLock::new(), turn: AtomicUsize::new(0) }
+    }
+
+    fn slices(&self) -> watch::Receiver<Slices> {
+        let start = || {
+            let (sender, receiver) = watch::channel(Slices::new());
+            self.forwards.spawn(follow(Api::namespaced(self.client.clone(), &self.namespace), sender));
+            receiver
+        };
+        self.slices.get_or_init(start).clone()
+    }
+
+    /// A stream to a ready pod; waits while there is none. `None` when none of those that are ready can be reached.
+    async fn connect(&self, target: &ServicePort) -> Option<DuplexStream> {
+        let mut slices = self.slices();
+        let ready = {
+            let has_ready = |slices: &Slices| !ready(slices, target).is_empty();
+            let slices = slices.wait_for(has_ready).await.ok()?;
+            ready(&slices, target)
+        };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        for attempt in 0..ready.len() {
+            let (pod, port) = &ready[(first + attempt) % ready.len()];
+            match pods.portforward(pod, &[*port]).await {
+                Ok(mut forwarder) => return forwarder.take_stream(*port),
+                Err(error) => tracing::debug!(%target, pod, %error, "a pod could not be reached"),
+            }
+        }
+        None
+    }
+}
+
+#[async_trait]
+impl Carrier for PodForward {
+    async fn carry(&self, from: TcpStream, target: &ServicePort) {
+        let Some(to) = self.connect(target).await else { return };
+        if let Err(error) = relay(from, to).await {
+            tracing::debug!(%target, %error, "a forwarded connection broke");
+        }
+    }
+}
+
+/// Copies both ways until the pod has ended its side, or has nothing more to say to a client that has.
+async fn relay(mut from: TcpStream, to: DuplexStream) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = from.split();
+    let (mut from_pod, mut to_pod) = tokio::io::split(to);
+    let sending = tokio::io::copy(&mut from_client, &mut to_pod);
+    let mut sending = pin!(sending);
+    let mut sent = false;
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = async {
+            let reading = from_pod.read(&mut buffer);
+            if !sent {
+                return reading.await;
+            }
+            tokio::time::timeout(LAST_WORDS, reading).await.unwrap_or(Ok(0))
+        };
+        tokio::select! {
+            ended = &mut sending, if !sent => {
+                ended?;
+                sent = true;
+            }
+            read = read => match read? {
+                0 => return to_client.shutdown().await,
+                count => to_client.write_all(&buffer[..count]).await?,
+            },
+        }
+    }
+}
+
+/// The ready pods behind a Service's port, each with the port it listens on.
+fn ready(slices: &Slices, target: &ServicePort) -> Vec<(String, u16)> {
+    let mut found = Vec::new();
+    for slice in slices.values() {
+        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE));
+        let ports = slice.ports.iter().flatten();
+        let port =
+            ports.filter(|port| port.name.as_deref().unwrap_or_default() == target.name).find_map(|port| port.port);
+        let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { continue };
+        if service != Some(&target.service) {
+            continue;
+        }
+        for endpoint in slice.endpoints.iter().flatten() {
+            let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
+            let pod = endpoint.target_ref.as_ref().filter(|to| to.kind.as_deref() == Some("Pod"));
+            if let Some(name) = pod.and_then(|pod| pod.name.clone()).filter(|_| is_ready) {
+                found.push((name, port));
+            }
+        }
+    }
+    // A pod with two addresses is in two slices.
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Keeps `sender` current until nobody listens. A watch that breaks is started again, with back-off.
+async fn follow(api: Api<EndpointSlice>, sender: watch::Sender<Slices>) {
+    let mut stream = pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut first = Slices::new();
+    let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
+    loop {
+        match stream.try_next().await {
+            Ok(Some(watcher::Event::Init)) => first.clear(),
+            Ok(Some(watcher::Event::InitApply(slice))) => _ = first.insert(name(&slice), slice),
+            Ok(Some(watcher::Event::InitDone)) => _ = sender.send_replace(std::mem::take(&mut first)),
+            Ok(Some(watcher::Event::Apply(slice))) => {
+                sender.send_modify(|slices| _ = slices.insert(name(&slice), slice))
+            }
+            Ok(Some(watcher::Event::Delete(slice))) => sender.send_modify(|slices| _ = slices.remove(&name(&slice))),
+            Ok(None) => return,
+            Err(error) => tracing::debug!(%error, "the watch of endpoints ended and will be restarted"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn slice(name: &str, service: &str, port: Option<&str>, endpoints: serde_json::Value) -> (String, EndpointSlice) {
+        let slice = serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {SERVICE: service}}, "addressType": "IPv4",
+            "ports": [{"name": port.unwrap_or_default(), "port": 8080}], "endpoints": endpoints,
+        }));
+        (name.to_owned(), slice.expect("a slice"))
+    }
+
+    #[test]
+    fn only_ready_pods_of_that_service_and_port_count() {
+        let pod = |name: &str, ready: Option<bool>| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": name}});
+        let slices = Slices::from([
+            slice("web-1", "web", Some("http"), json!([pod("a", Some(true)), pod("b", Some(false)), pod("c", None)])),
+            slice("web-2", "web", Some("http"), json!([pod("a", Some(true)), {"addresses": ["10.0.0.9"]}])),
+            slice("web-3", "web", Some("metrics"), json!([pod("d", Some(true))])),
+            slice("db-1", "db", Some("http"), json!([pod("e", Some(true))])),
+        ]);
+        let target = ServicePort { namespace: "n".into(), service: "web".into(), port: 80, name: "http".into() };
+        assert_eq!(ready(&slices, &target), [("a".to_owned(), 8080), ("c".to_owned(), 8080)]);
+    }
+}
