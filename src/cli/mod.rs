@@ -34,9 +34,11 @@ pub mod logs;
 pub mod ls;
 pub mod output;
 pub mod ps;
+pub mod reset;
 pub mod restart;
 pub mod run;
 pub mod schema;
+pub mod suites;
 pub mod test;
 pub mod up;
 pub mod validate;
@@ -103,6 +105,10 @@ pub enum Verb {
     Down(down::Arguments),
     /// Restart services
     Restart(restart::Arguments),
+    /// Delete what was made in the cluster since the session was ready, and restart the services
+    ///
+    /// Jobs do not run again and volumes keep their data: what a suite wrote into a database stays there.
+    Reset(reset::Arguments),
     /// Show what runs in the session
     Ps(ps::Arguments),
     /// List every session of this machine
@@ -115,6 +121,8 @@ pub enum Verb {
     Wait(wait::Arguments),
     /// Run test suites in a session of their own: up, run, report, down
     Test(test::Arguments),
+    /// List the suites: stage, what runs it, the local command, CI's command
+    Suites(suites::Arguments),
     /// Run a command with the session's variables
     Run(run::Arguments),
     /// Print the session's variables
@@ -141,6 +149,8 @@ impl Verb {
             Self::Ps(arguments) => Some(&arguments.file),
             Self::Exec(arguments) => Some(&arguments.file),
             Self::Wait(arguments) => Some(&arguments.file),
+            Self::Reset(arguments) => Some(&arguments.file),
+            Self::Suites(arguments) => Some(&arguments.file),
             Self::Test(arguments) => Some(&arguments.file),
             Self::Run(arguments) => Some(&arguments.file),
             Self::Env(arguments) => Some(&arguments.file),
@@ -267,6 +277,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<Exit, Error> {
         Verb::Logs(arguments) => logs::run(&arguments, context),
         Verb::Exec(arguments) => exec::run(&arguments, context),
         Verb::Wait(arguments) => wait::run(&arguments, context),
+        Verb::Reset(arguments) => reset::run(&arguments, context),
+        Verb::Suites(arguments) => suites::run(&arguments, context),
         Verb::Test(arguments) => test::run(&arguments, context),
         Verb::Run(arguments) => run::run(&arguments, context),
         Verb::Env(arguments) => env::run(&arguments, context),

@@ -37,24 +37,39 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let (_, record) = context.session()?;
     runtime()?.block_on(async {
         let client = cluster::client(&record).await?;
-        let deadline = Deadline::after(arguments.wait_timeout);
         let api: Api<Deployment> = Api::default_namespaced(client.clone());
         let services = services(&api, &arguments.services).await?;
-        // The annotation that kubectl sets: any change of the template is a new rollout.
-        let at = jiff::Timestamp::now().to_string();
-        let template =
-            json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": at}}}}});
-        for service in &services {
-            api.patch(service, &PatchParams::default(), &Patch::Merge(&template))
-                .await
-                .map_err(cluster::refused(format!("restart {service}")))?;
-        }
-        for service in &services {
-            until(&client, service, Condition::Ready, deadline).await?;
-            context.out.say(format!("{service} is restarted"));
-        }
+        restart(context, &client, &services, arguments.wait_timeout).await?;
         Ok(Exit::Ok)
     })
+}
+
+/// Restarts services and waits until they are ready again.
+///
+/// # Errors
+/// When the cluster refuses, or they are not ready in time.
+pub async fn restart(
+    context: &mut Context,
+    client: &kube::Client,
+    services: &[String],
+    within: Duration,
+) -> Result<(), Error> {
+    let deadline = Deadline::after(within);
+    let api: Api<Deployment> = Api::default_namespaced(client.clone());
+    // The annotation that kubectl sets: any change of the template is a new rollout.
+    let at = jiff::Timestamp::now().to_string();
+    let template =
+        json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": at}}}}});
+    for service in services {
+        api.patch(service, &PatchParams::default(), &Patch::Merge(&template))
+            .await
+            .map_err(cluster::refused(format!("restart {service}")))?;
+    }
+    for service in services {
+        until(client, service, Condition::Ready, deadline).await?;
+        context.out.say(format!("{service} is restarted"));
+    }
+    Ok(())
 }
 
 /// The named services, or all of the environment's.

@@ -260,6 +260,7 @@ pub fn new_record(state: &StateDirectory, plan: &Plan, session: Option<&str>) ->
         addresses: BTreeMap::new(),
         exports: BTreeMap::new(),
         shared: None,
+        ready: None,
     }
 }
 
@@ -312,7 +313,7 @@ pub async fn converse(
         };
         match reply {
             Some(Reply::Event(event)) if interrupted == 0 => display.event(out, &event),
-            Some(Reply::Event(_) | Reply::Status(_)) => {}
+            Some(Reply::Event(_) | Reply::Status(_) | Reply::Creators { .. }) => {}
             Some(Reply::Queued) => {
                 display.say(out, "another `up` is at work on this session; waiting for it, then applying what changed");
             }

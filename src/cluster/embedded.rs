@@ -2,6 +2,7 @@
 //!
 //! Service ports are forwarded from loopback, each connection to a ready endpoint of its own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,6 +90,11 @@ impl Provider for Embedded {
         let stopped = cluster.stop(grace).await;
         self.forwards.stop().await;
         Ok(Removal { killed: stopped.forced, left: Vec::new() })
+    }
+
+    fn creators(&self, uids: &[String]) -> BTreeMap<String, String> {
+        let Some(cluster) = self.cluster.get() else { return BTreeMap::new() };
+        uids.iter().filter_map(|uid| Some((uid.clone(), cluster.creator(uid)?))).collect()
     }
 
     async fn lost(&self) -> ClusterError {

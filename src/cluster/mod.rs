@@ -51,6 +51,12 @@ pub trait Provider: Send + Sync + 'static {
     /// ([`Tenancy::Owner`]). Idempotent. What is not gone after `grace` is ended by force where the provider can, and reported.
     async fn remove(&self, grace: Duration) -> Result<Removal, ClusterError>;
 
+    /// The accounts that created these objects, by UID, where the provider knows what the API doesn't tell.
+    fn creators(&self, uids: &[String]) -> BTreeMap<String, String> {
+        let _the_api_only_tells_field_managers = uids;
+        BTreeMap::new()
+    }
+
     /// Resolves when the cluster has become unusable, with the reason; pending for ever while it works.
     async fn lost(&self) -> ClusterError;
 }

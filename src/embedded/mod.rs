@@ -187,6 +187,11 @@ impl EmbeddedCluster {
         });
     }
 
+    /// The user who created an object, by its UID.
+    pub fn creator(&self, uid: &str) -> Option<String> {
+        self.api.creator(uid)
+    }
+
     /// What an image's name means to the node.
     pub fn image(&self, name: &str) -> Option<Image> {
         self.images.borrow().get(name).cloned()

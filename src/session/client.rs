@@ -50,6 +50,10 @@ pub fn touch(state: &StateDirectory, id: &str) {
 }
 
 impl Session {
+    pub(super) fn of(record: Record) -> Self {
+        Self { record }
+    }
+
     /// Unique on this machine.
     pub fn id(&self) -> &str {
         &self.record.id

@@ -11,12 +11,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::record::Record;
+use super::socket::ShortPath;
+pub use super::socket::connect;
 use super::state::{LEFT, SessionDirectory, StateDirectory};
 use super::{SessionError, lookup};
 use crate::cluster::tenancy::record::Lodged;
@@ -60,15 +62,6 @@ pub fn open_or_create(state: &StateDirectory, record: &Record, program: &Path) -
     }
     drop(guard);
     created.map(Agent::Created)
-}
-
-/// Connects to a live session's agent.
-///
-/// # Errors
-/// When nobody listens.
-pub fn connect(directory: &SessionDirectory) -> Result<UnixStream, SessionError> {
-    let short = ShortPath::of(directory)?;
-    UnixStream::connect(&short.socket).map_err(SessionError::io("connect to", directory.socket()))
 }
 
 /// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns their ids. The files of
@@ -233,23 +226,4 @@ fn spawn(directory: &SessionDirectory, inherited: [OwnedFd; 3], log: File, progr
 fn remove(path: &Path) {
     // Best effort after another failure, which is the one to report; the next command sweeps what is left.
     let _next_command_sweeps = fs::remove_dir_all(path);
-}
-
-/// A socket's path by way of its directory's descriptor: `sun_path` holds 107 bytes, a state directory may be longer.
-struct ShortPath {
-    socket: PathBuf,
-    _directory: File,
-}
-
-impl ShortPath {
-    fn of(directory: &SessionDirectory) -> Result<Self, SessionError> {
-        let opened = File::open(directory.path()).map_err(SessionError::io("open", directory.path()))?;
-        let socket = match directory.socket() {
-            long if long.as_os_str().len() > 100 => {
-                PathBuf::from(format!("/proc/self/fd/{}/agent.sock", opened.as_raw_fd()))
-            }
-            short => short,
-        };
-        Ok(Self { socket, _directory: opened })
-    }
 }

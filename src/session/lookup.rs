@@ -97,14 +97,26 @@ pub fn read_current(start: &Path) -> Option<Current> {
     serde_json::from_slice(&text).ok().filter(|current: &Current| current.version == VERSION)
 }
 
-/// Says that `id` is the session meant in this project. The directory ignores itself in git.
+/// The project's `.envctl`, made if it isn't there. It ignores itself in git.
+///
+/// # Errors
+/// When the project cannot be written.
+pub fn own_directory(root: &Path) -> Result<PathBuf, SessionError> {
+    let directory = root.join(".envctl");
+    fs::create_dir_all(&directory).map_err(SessionError::io("create", &directory))?;
+    let ignore = directory.join(".gitignore");
+    if !ignore.exists() {
+        write_private(&ignore, b"*\n")?;
+    }
+    Ok(directory)
+}
+
+/// Says that `id` is the session meant in this project.
 ///
 /// # Errors
 /// When the project cannot be written.
 pub fn write_current(root: &Path, id: &str) -> Result<(), SessionError> {
-    let directory = root.join(".envctl");
-    fs::create_dir_all(&directory).map_err(SessionError::io("create", &directory))?;
-    write_private(&directory.join(".gitignore"), b"*\n")?;
+    own_directory(root)?;
     let path = current_path(root);
     let text = serde_json::to_vec(&Current { version: VERSION, id: id.to_owned() })
         .map_err(|source| SessionError::Record { path: path.clone(), source })?;

@@ -10,15 +10,19 @@
 //! # Ok::<(), envctl::session::SessionError>(())
 //! ```
 //!
+//! Where a runner starts a process for each test, [`shared`] attaches them all to one session, which the first brings up.
+//!
 //! Invariants: a session is live exactly as long as its agent holds the lock on `lock` in the session's
 //! directory (the kernel drops it with the process; process ids are never compared). Directories come and
 //! go only under the lock of the `sessions` directory, and appear already locked.
 
+pub mod attach;
 mod client;
 mod error;
 pub mod lookup;
 pub mod project;
 pub mod record;
+mod socket;
 pub mod state;
 
 #[cfg(feature = "cli")]
@@ -30,5 +34,6 @@ pub mod launch;
 #[cfg(feature = "cli")]
 pub mod protocol;
 
+pub use attach::{Attachment, attach, shared};
 pub use client::{Session, find, find_named, touch};
 pub use error::{SessionError, io_hint};

@@ -16,8 +16,7 @@ use crate::provision::{Event, Failure, NodeState};
 
 use super::record::Record;
 
-/// Changes with every change that an older side would misread.
-pub const PROTOCOL: u32 = 1;
+pub use super::attach::PROTOCOL;
 
 /// A line from the command line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +51,11 @@ pub enum Request {
     },
     /// A session that would end with its last user stays. Answered by [`Reply::Accepted`].
     Keep,
+    /// Who created these objects, as far as the cluster tells. Answered by [`Reply::Creators`].
+    Creators {
+        /// The objects.
+        uids: Vec<String>,
+    },
     /// On the connection of an `Up`: stop, and take down what this `Up` created. Answered by [`Reply::Ended`] or end of file.
     Cancel,
     /// The same at once: processes are killed.
@@ -121,6 +125,11 @@ pub enum Reply {
         removal: Removal,
         /// Why it ended, where it wasn't the caller who asked.
         why: Option<String>,
+    },
+    /// The account that created each object that it is known of, by UID.
+    Creators {
+        /// `system:serviceaccount:NAMESPACE:NAME` or a user's name.
+        accounts: BTreeMap<String, String>,
     },
     /// What runs.
     Status(Box<Status>),

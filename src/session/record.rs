@@ -52,6 +52,16 @@ pub struct Shared {
     pub limit: u64,
 }
 
+/// A moment, as the cluster knows it: what was there then can be told from what was made later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mark {
+    /// Seconds since 1970, by the cluster's clock.
+    pub at: i64,
+    /// The `resourceVersion` of a list then.
+    pub revision: String,
+}
+
 /// `session.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,6 +101,9 @@ pub struct Record {
     /// Present while the session ends with its last user. Such a one is nobody's `.envctl/current`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shared: Option<Shared>,
+    /// When everything was ready for the first time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ready: Option<Mark>,
 }
 
 impl Record {

@@ -1,7 +1,11 @@
 //! What came of `envctl test`, as a document for machines and as sentences for people.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
+use super::junit::Counts;
+use super::leftovers::Leftover;
 use super::run::{End, Ran};
 use crate::cli::exit::Exit;
 use crate::cluster::Removal;
@@ -15,7 +19,8 @@ pub struct Document {
     pub version: u32,
     /// `passed`, `failed`, or `error` when envctl or the environment failed.
     pub result: &'static str,
-    /// A stable name: [`Reason`]'s, [`crate::provision::Cause::reason`]'s, or `LeftBehind`, `TeardownIncomplete`, `ReportNotWritten`.
+    /// A stable name: [`Reason`]'s, [`crate::provision::Cause::reason`]'s, or `LeftBehind`, `LeftoversUnknown`,
+    /// `TeardownIncomplete`, `SessionLost`, `ReportNotWritten`.
     pub reason: String,
     /// What envctl exits with.
     pub exit_code: u8,
@@ -25,6 +30,9 @@ pub struct Document {
     pub session: SessionPart,
     /// In the order in which they ran.
     pub suites: Vec<SuiteResult>,
+    /// What the suites left behind in the cluster; absent where that was not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leftovers: Option<Vec<Leftover>>,
     /// Why the environment did not come up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Box<Failure>>,
@@ -34,6 +42,32 @@ pub struct Document {
     /// What could not be reported, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+}
+
+impl Document {
+    /// Of a test that has not failed yet.
+    pub fn new(session: SessionPart) -> Self {
+        Self {
+            version: 1,
+            result: "passed",
+            reason: "Passed".to_owned(),
+            exit_code: 0,
+            took_milliseconds: 0,
+            session,
+            suites: Vec::new(),
+            leftovers: None,
+            failure: None,
+            removal: None,
+            problems: Vec::new(),
+        }
+    }
+
+    /// It is envctl or the environment that failed; what that exits with.
+    pub fn error(&mut self, reason: &str) -> Exit {
+        self.result = "error";
+        reason.clone_into(&mut self.reason);
+        Exit::Failed
+    }
 }
 
 /// The session of a test.
@@ -77,6 +111,31 @@ pub struct SuiteResult {
     /// Processes that could not be ended: another user's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remaining_processes: Vec<String>,
+    /// Its JUnit XML.
+    pub junit: JunitPart,
+    /// The one screen of its failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<PathBuf>,
+    /// The services' logs of its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs: Option<PathBuf>,
+}
+
+/// A suite's JUnit XML.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JunitPart {
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Whether the suite wrote it; else envctl did.
+    pub collected: bool,
+    /// What it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// What is wrong with it, or why a file of the report is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Why a suite ended as it did, by a stable name.

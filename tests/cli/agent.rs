@@ -35,6 +35,7 @@ pub fn record(state: &StateDirectory, root: &Path) -> Record {
         addresses: Default::default(),
         exports: Default::default(),
         shared: None,
+        ready: None,
     }
 }
 

@@ -153,6 +153,12 @@ impl ApiServer {
         self.0.authenticator.mint(user.known())
     }
 
+    /// The user who created an object that is there, unless that was a part of the cluster. Beside Kubernetes' API, in
+    /// which only an audit log tells this.
+    pub fn creator(&self, uid: &str) -> Option<String> {
+        self.0.store.creator(uid)
+    }
+
     /// The authority that signed the serving certificate, PEM.
     pub fn certificate_authority_pem(&self) -> &str {
         &self.0.pki.authority_pem

@@ -53,6 +53,13 @@ impl User {
         }
     }
 
+    /// A part of the cluster itself: a controller, or a node's kubelet.
+    pub fn is_component(&self) -> bool {
+        ["system:serviceaccount:kube-system:", "system:node:", "system:kube-"]
+            .iter()
+            .any(|prefix| self.name.starts_with(prefix))
+    }
+
     /// Whoever shows nothing.
     pub fn anonymous() -> Self {
         Self::new("system:anonymous", &[UNAUTHENTICATED])

@@ -167,6 +167,9 @@ pub fn create(context: &mut Context<'_>, mut object: Value, options: &WriteOptio
             CommitError::NamespaceTerminating => admission::namespace_refusal(context, &name),
         })?;
     admitted.keep();
+    if !context.user.is_component() {
+        context.server.store.created_by(&stored, &context.user.name);
+    }
     admission::stored(context.server, row, &stored, true);
     Ok(stored)
 }

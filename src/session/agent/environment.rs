@@ -73,6 +73,11 @@ impl Environment {
         &self.access
     }
 
+    /// The session's client.
+    pub fn client(&self) -> kube::Client {
+        self.provisioner.client()
+    }
+
     /// The provider, to be told when the cluster is lost.
     pub fn provider(&self) -> Arc<dyn Provider> {
         self.provider.clone()

@@ -180,6 +180,11 @@ impl Owner {
                 self.ask_attach(caller, up);
                 None
             }
+            Message::Request(caller, Request::Creators { uids }) => {
+                let accounts = self.environment.as_ref().map(|environment| environment.provider().creators(&uids));
+                caller.reply(Reply::Creators { accounts: accounts.unwrap_or_default() });
+                None
+            }
             Message::Request(caller, Request::Keep) => {
                 self.keep(&caller);
                 None

@@ -84,6 +84,13 @@ async fn provision(
     environment.up(&request.plan, request.environment.clone(), events, give_up).await?;
     record.exports = environment.exports(&request.plan, &record)?;
     record.addresses = environment.addresses();
+    if record.ready.is_none() {
+        // Only `reset` needs it, and says so: no reason not to be ready.
+        match crate::suite::leftovers::mark(&environment.client(), &record.namespace).await {
+            Ok(mark) => record.ready = Some(mark),
+            Err(error) => tracing::warn!(%error, "the moment of readiness could not be marked"),
+        }
+    }
     record.phase = Phase::Ready;
     record.write(&directory.record_path()).map_err(on_disk)?;
     Ok(record)

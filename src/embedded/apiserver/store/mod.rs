@@ -84,6 +84,8 @@ struct Inner {
     revision: u64,
     collections: HashMap<ResourceId, Collection>,
     log: Log,
+    /// Who created an object, by its UID, where that was a user.
+    creators: HashMap<Box<str>, Box<str>>,
 }
 
 #[derive(Debug)]
@@ -223,6 +225,7 @@ impl Store {
         let stored = Arc::new(Stored::new(resource, object, revision));
         if change == Change::Deleted {
             collection.objects.remove(&key);
+            inner.creators.remove(&stored.index.uid);
         } else {
             collection.objects.insert(key, Arc::clone(&stored));
         }
@@ -230,6 +233,16 @@ impl Store {
         inner.log.push(Event { revision, resource, change, object: Arc::clone(&stored), previous });
         collection.changed.send_replace(revision);
         Ok(stored)
+    }
+
+    /// Remembers who created an object, for as long as it is there.
+    pub fn created_by(&self, object: &Stored, user: &str) {
+        self.lock().creators.insert(object.index.uid.clone(), user.into());
+    }
+
+    /// Who created an object, where that was a user.
+    pub fn creator(&self, uid: &str) -> Option<String> {
+        self.lock().creators.get(uid).map(|user| user.to_string())
     }
 
     /// Tells when a resource changes. The value is the revision of its last change.
