@@ -1,5 +1,5 @@
 # `make demo` and `make test` are the README's two commands.
-.PHONY: generate generated demo test check fmt clippy docs deny bench
+.PHONY: cluster-up cluster-down generate generated demo test check fmt clippy docs deny bench
 
 demo:
 	cargo build --locked --bin envctl --example platform
@@ -39,3 +39,10 @@ generate:
 # Only where the folder exists: the built project doesn't need it.
 generated:
 	@if test -d $(KUBERNETES_FACTS); then $(SCHEMA_GEN) --check; else echo "$(KUBERNETES_FACTS) is absent: generated tables not compared"; fi
+
+# Real Kubernetes as plain processes (tests/cluster/README.md); as root.
+cluster-up:
+	tests/cluster/run up
+
+cluster-down:
+	tests/cluster/run down
