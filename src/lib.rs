@@ -17,6 +17,8 @@ pub mod cli;
 #[cfg(feature = "cli")]
 pub mod cluster;
 #[cfg(feature = "cli")]
+pub mod dump;
+#[cfg(feature = "cli")]
 pub mod embedded;
 #[cfg(feature = "cli")]
 pub mod envfile;
@@ -25,6 +27,8 @@ pub mod error;
 #[cfg(feature = "cli")]
 pub mod images;
 #[cfg(feature = "cli")]
+pub mod keys;
+#[cfg(feature = "cli")]
 pub mod objects;
 #[cfg(feature = "cli")]
 pub mod plan;
@@ -32,7 +36,10 @@ pub mod plan;
 pub mod provision;
 #[cfg(feature = "cli")]
 pub mod readiness;
+pub mod redact;
 #[cfg(feature = "cli")]
 pub mod suite;
 #[cfg(feature = "cli")]
 pub mod teardown;
+#[cfg(feature = "cli")]
+mod tls;

@@ -1,7 +1,7 @@
 //! `envctl config`: prints the resolved environment, or with `-o objects` its Kubernetes objects.
 //!
-//! Secrets are redacted: keys are only ever named, a host variable that the file takes as a key is masked wherever else its value
-//! stands, and the data of Secrets in manifests is masked.
+//! Secrets are redacted: keys are only ever named, a host variable that the file takes as a key is redacted wherever else its value
+//! stands, and so is the data of Secrets in manifests.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,7 @@ use super::{Context, FileFlag, load};
 use crate::error::Error;
 use crate::objects;
 use crate::plan::{KeySource, NodeSpec, Plan};
-
-/// What stands for a secret.
-const MASK: &str = "***";
+use crate::redact::Redactor;
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -82,10 +80,10 @@ fn objects_yaml(plan: &Plan) -> Result<String, Error> {
             }
         }
     }
-    let secrets = host_secrets(plan);
+    let redactor = host_secrets(plan);
     let mut documents = Vec::with_capacity(all.len());
     for mut object in all {
-        mask(&mut object, &secrets);
+        redactor.object(&mut object);
         documents.push(yaml(&object)?);
     }
     Ok(documents.join("---\n"))
@@ -105,68 +103,19 @@ fn redacted(plan: &Plan) -> Result<Value, Error> {
         hint: None,
         exit: Exit::Failed,
     })?;
-    mask(&mut value, &host_secrets(plan));
+    host_secrets(plan).object(&mut value);
     Ok(value)
 }
 
-/// The values of the host's variables that are keys. Very short ones would mask half the document.
-fn host_secrets(plan: &Plan) -> Vec<String> {
-    plan.nodes
-        .iter()
-        .filter_map(|node| match &node.spec {
-            NodeSpec::Key(key) => match &key.source {
-                KeySource::FromEnv(name) => std::env::var(name).ok(),
-                _ => None,
-            },
+/// Takes out the values of the host's variables that are keys.
+fn host_secrets(plan: &Plan) -> Redactor {
+    let variables = plan.nodes.iter().filter_map(|node| match &node.spec {
+        NodeSpec::Key(key) => match &key.source {
+            KeySource::FromEnv(variable) => Some((node.id.name.as_str(), std::env::var(variable).ok()?)),
             _ => None,
-        })
-        .filter(|value| value.len() >= 4)
-        .collect()
-}
-
-/// Masks the secrets in every text, and the data of Secrets.
-fn mask(value: &mut Value, secrets: &[String]) {
-    match value {
-        Value::String(text) => {
-            for secret in secrets {
-                if text.contains(secret.as_str()) {
-                    *text = text.replace(secret.as_str(), MASK);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, secrets)),
-        Value::Object(fields) => {
-            if fields.get("kind").and_then(Value::as_str) == Some("Secret") {
-                for field in ["data", "stringData"] {
-                    if let Some(Value::Object(entries)) = fields.get_mut(field) {
-                        entries.values_mut().for_each(|entry| *entry = Value::String(MASK.to_owned()));
-                    }
-                }
-            }
-            fields.values_mut().for_each(|field| mask(field, secrets));
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn secrets_are_masked_wherever_they_stand() {
-        let mut value = json!({
-            "args": ["--token=hunter22", "plain"],
-            "objects": [{ "kind": "Secret", "data": { "a": "YQ==" }, "stringData": { "b": "x" }, "metadata": { "name": "s" } }],
-        });
-        mask(&mut value, &["hunter22".to_owned()]);
-        assert_eq!(
-            value,
-            json!({
-                "args": ["--token=***", "plain"],
-                "objects": [{ "kind": "Secret", "data": { "a": "***" }, "stringData": { "b": "***" }, "metadata": { "name": "s" } }],
-            })
-        );
-    }
+        },
+        _ => None,
+    });
+    let values: Vec<(&str, String)> = variables.collect();
+    Redactor::new(values.iter().map(|(name, value)| (*name, value.as_str())))
 }

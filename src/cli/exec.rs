@@ -20,6 +20,8 @@ use super::exit::Exit;
 use super::output::Output;
 use super::{Context, FileFlag, cluster, ps};
 use crate::error::Error;
+use crate::keys;
+use crate::redact::Redactor;
 use crate::session::touch;
 
 /// The flags of this verb.
@@ -37,6 +39,9 @@ pub struct Arguments {
     /// On a terminal
     #[arg(short = 't', long, env = "ENVCTL_TTY", hide_env_values = true)]
     pub tty: bool,
+    /// Pass its output on as it is, with the session's keys if it prints them
+    #[arg(long, env = "ENVCTL_RAW", hide_env_values = true)]
+    pub raw: bool,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", last = true, required = true)]
     pub command: Vec<String>,
@@ -120,15 +125,17 @@ async fn pump(process: &mut AttachedProcess, arguments: &Arguments, out: &mut Ou
     };
     tokio::pin!(feeding);
     let mut fed = !arguments.stdin;
+    let redactor = if arguments.raw { Redactor::default() } else { out.hidden() };
+    let (mut clean_out, mut clean_err) = (redactor.stream(), redactor.stream());
     let (mut from_out, mut from_err) = (vec![0; 32 * 1024], vec![0; 32 * 1024]);
     while stdout.is_some() || stderr.is_some() {
         tokio::select! {
             read = read_some(&mut stdout, &mut from_out) => match read {
-                Some(count) => out.bytes(&from_out[..count]),
+                Some(count) => out.bytes(&clean_out.push(&from_out[..count])),
                 None => stdout = None,
             },
             read = read_some(&mut stderr, &mut from_err), if stderr.is_some() => match read {
-                Some(count) => out.bytes_err(&from_err[..count]),
+                Some(count) => out.bytes_err(&clean_err.push(&from_err[..count])),
                 None => stderr = None,
             },
             () = &mut feeding, if !fed => fed = true,
@@ -139,6 +146,8 @@ async fn pump(process: &mut AttachedProcess, arguments: &Arguments, out: &mut Ou
             }
         }
     }
+    out.bytes(&clean_out.finish());
+    out.bytes_err(&clean_err.finish());
     Ok(())
 }
 
@@ -157,14 +166,11 @@ async fn tell_size(sender: &mut Sender<TerminalSize>) {
     }
 }
 
-/// As the kubelet tells it (apimachinery `pkg/util/remotecommand/constants.go`: reason `NonZeroExitCode`, cause `ExitCode`).
 fn ended(status: &Status, command: &str, pod: &str) -> Result<Exit, Error> {
     if status.status.as_deref() == Some("Success") {
         return Ok(Exit::Ok);
     }
-    let causes = status.details.as_ref().and_then(|details| details.causes.as_deref()).unwrap_or_default();
-    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
-    if let Some(code) = code.and_then(|cause| cause.message.as_deref()?.parse::<i32>().ok()) {
+    if let Some(code) = keys::exit_code(status) {
         return Ok(Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)));
     }
     let message = status.message.as_deref().unwrap_or("no reason was given");

@@ -22,6 +22,7 @@ use super::output::Output;
 use super::{Context, cluster};
 use crate::error::Error;
 use crate::session::record::Record;
+use crate::session::state::SessionDirectory;
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -60,7 +61,8 @@ struct Line {
 /// # Errors
 /// When there is no session, no such service, or the cluster cannot be asked.
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
-    let (_, record) = context.session()?;
+    let (state, record) = context.session()?;
+    let directory = state.session(&record.id);
     let runtime = runtime()?;
     if arguments.follow {
         runtime.block_on(async {
@@ -68,7 +70,7 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
             if !arguments.services.is_empty() {
                 cluster::pods(&client, &arguments.services).await?;
             }
-            follow(&mut context.out, &client, arguments).await
+            follow(&mut context.out, &client, arguments, &directory).await
         })?;
     } else {
         runtime.block_on(print(context, &record, arguments))?;
@@ -84,7 +86,8 @@ pub async fn follow_all(context: &mut Context, record: &Record) -> Result<(), Er
     let client = cluster::client(record).await?;
     let arguments =
         Arguments { services: Vec::new(), follow: true, tail: None, since: None, previous: false, timestamps: false };
-    follow(&mut context.out, &client, &arguments).await
+    let directory = context.state()?.session(&record.id);
+    follow(&mut context.out, &client, &arguments, &directory).await
 }
 
 impl Arguments {
@@ -127,7 +130,12 @@ async fn print(context: &mut Context, record: &Record, arguments: &Arguments) ->
     Ok(())
 }
 
-async fn follow(out: &mut Output, client: &kube::Client, arguments: &Arguments) -> Result<(), Error> {
+async fn follow(
+    out: &mut Output,
+    client: &kube::Client,
+    arguments: &Arguments,
+    directory: &SessionDirectory,
+) -> Result<(), Error> {
     let api: Api<Pod> = Api::default_namespaced(client.clone());
     let selector = cluster::selector(&arguments.services);
     let events = watcher(api.clone(), watcher::Config::default().labels(&selector)).applied_objects();
@@ -141,7 +149,10 @@ async fn follow(out: &mut Output, client: &kube::Client, arguments: &Arguments) 
     loop {
         tokio::select! {
             biased;
-            Some(line) = lines.recv() => printer.print(out, &line),
+            Some(line) = lines.recv() => {
+                out.hide_new(directory);
+                printer.print(out, &line);
+            }
             event = events.next() => {
                 let pod = match event {
                     Some(Ok(pod)) => pod,
@@ -219,8 +230,10 @@ impl Printer {
     fn print(&mut self, out: &mut Output, line: &Line) {
         const COLOURS: [Color; 6] = [Color::Cyan, Color::Yellow, Color::Green, Color::Magenta, Color::Blue, Color::Red];
         let time = if self.timestamps { format!("{} ", line.time) } else { String::new() };
+        let hidden = out.hidden();
+        let text = hidden.text(&line.text);
         if !self.prefixed {
-            out.data(format!("{time}{}", line.text));
+            out.data(format!("{time}{text}"));
             return;
         }
         self.width = self.width.max(line.node.len());
@@ -228,7 +241,7 @@ impl Printer {
         let colour = *self.colours.entry(line.node.clone()).or_insert(next);
         let prefix = format!("{:width$} |", line.node, width = self.width);
         let prefix = out.out_style(Style::new().fg(colour)).apply_to(prefix);
-        out.data(format!("{prefix} {time}{}", line.text));
+        out.data(format!("{prefix} {time}{text}"));
     }
 }
 

@@ -24,11 +24,13 @@ pub mod conversation;
 pub mod display;
 pub mod doctor;
 pub mod down;
+pub mod dump;
 pub mod duration;
 pub mod env;
 pub mod exec;
 pub mod exit;
 pub mod init;
+pub mod keys;
 pub mod load;
 pub mod logs;
 pub mod ls;
@@ -125,8 +127,12 @@ pub enum Verb {
     Suites(suites::Arguments),
     /// Run a command with the session's variables
     Run(run::Arguments),
+    /// List the session's keys, print one, or issue them anew
+    Keys(keys::Arguments),
     /// Print the session's variables
     Env(env::Arguments),
+    /// Write everything that explains the session to a directory or a tar, without its keys
+    Dump(dump::Arguments),
     /// Print the resolved environment, or with `-o objects` its Kubernetes YAML
     Config(config::Arguments),
     /// Check the environment file
@@ -154,6 +160,8 @@ impl Verb {
             Self::Test(arguments) => Some(&arguments.file),
             Self::Run(arguments) => Some(&arguments.file),
             Self::Env(arguments) => Some(&arguments.file),
+            Self::Dump(arguments) => Some(&arguments.file),
+            Self::Keys(arguments) => Some(&arguments.file),
             Self::Config(arguments) => Some(&arguments.file),
             Self::Validate(arguments) => Some(&arguments.file),
             Self::Init(_) | Self::Ls(_) | Self::Logs(_) | Self::Doctor(_) | Self::Schema(_) | Self::Completion(_) => {
@@ -184,12 +192,12 @@ pub struct Context {
 }
 
 impl Context {
-    fn new(cli: &Cli) -> Result<Self, Error> {
+    fn new(cli: &Cli, out: Output) -> Result<Self, Error> {
         let working_directory = std::env::current_dir().map_err(project::ProjectError::NoWorkingDirectory)?;
         let file = cli.verb.file().and_then(|flag| flag.file.clone()).or_else(|| cli.file.file.clone());
         let file = file.or_else(|| variable("ENVCTL_FILE").map(PathBuf::from));
         Ok(Self {
-            out: Output::new(cli.globals.output),
+            out,
             globals: cli.globals.clone(),
             file,
             root: project::find_root(&working_directory),
@@ -226,6 +234,7 @@ impl Context {
         let start = file.as_deref().and_then(Path::parent).unwrap_or(&self.working_directory);
         let query = Query { named, file: file.as_deref(), start };
         let record = lookup::find(&state, &query)?;
+        self.out.hide(&state.session(&record.id));
         Ok((state, record))
     }
 }
@@ -253,7 +262,7 @@ pub fn main() -> ExitCode {
     };
     let wraps = cli.verb.wraps();
     let mut fallback = Output::new(cli.globals.output);
-    let exit = match Context::new(&cli).and_then(|mut context| dispatch(cli.verb, &mut context)) {
+    let exit = match Context::new(&cli, fallback.twin()).and_then(|mut context| dispatch(cli.verb, &mut context)) {
         Ok(exit) => exit,
         Err(error) => {
             fallback.error(&error);
@@ -282,6 +291,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<Exit, Error> {
         Verb::Test(arguments) => test::run(&arguments, context),
         Verb::Run(arguments) => run::run(&arguments, context),
         Verb::Env(arguments) => env::run(&arguments, context),
+        Verb::Dump(arguments) => dump::run(&arguments, context),
+        Verb::Keys(arguments) => keys::run(&arguments, context),
         Verb::Config(arguments) => config::run(&arguments, context),
         Verb::Validate(arguments) => validate::run(&arguments, context),
         Verb::Doctor(arguments) => doctor::run(&arguments, context),

@@ -3,11 +3,14 @@
 //! A closed stdout (`envctl logs | head`) ends the process quietly instead of panicking.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::SystemTime;
 
 use console::Style;
 
 use crate::cli::exit::Exit;
 use crate::error::Error;
+use crate::redact::{Redactor, Shared};
+use crate::session::state::SessionDirectory;
 
 /// What `-o` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -33,6 +36,9 @@ pub struct Output {
     colour_out: bool,
     colour_err: bool,
     live: bool,
+    hidden: Shared,
+    /// When the keys were written that [`Output::hide_new`] knows.
+    keys_of: Option<SystemTime>,
 }
 
 impl Output {
@@ -41,7 +47,42 @@ impl Output {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self { format, colour_out: wanted && out && !dumb, colour_err: wanted && err && !dumb, live: err && !dumb }
+        Self {
+            format,
+            colour_out: wanted && out && !dumb,
+            colour_err: wanted && err && !dumb,
+            live: err && !dumb,
+            hidden: Shared::default(),
+            keys_of: None,
+        }
+    }
+
+    /// From now on, without the keys of this session: everything on stderr, and on stdout what a verb passes through
+    /// [`Output::hidden`]. Keys that cannot be read are told where they are asked for.
+    pub fn hide(&self, directory: &SessionDirectory) {
+        if let Ok(redactor) = directory.redactor() {
+            self.hidden.set(redactor);
+        }
+    }
+
+    /// The same again where keys were issued since.
+    pub fn hide_new(&mut self, directory: &SessionDirectory) {
+        let written = std::fs::metadata(directory.keys_path()).and_then(|file| file.modified()).ok();
+        if written != self.keys_of {
+            self.keys_of = written;
+            self.hide(directory);
+        }
+    }
+
+    /// Another one with the same keys hidden.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self { hidden: self.hidden.clone(), ..*self }
+    }
+
+    /// Takes the session's keys out of what is shown.
+    pub fn hidden(&self) -> Redactor {
+        self.hidden.get()
     }
 
     /// Whether stderr takes colours.
@@ -88,8 +129,7 @@ impl Output {
 
     /// Writes text to stderr as it is. A stderr that is gone is no reason to fail.
     pub fn raw_err(&mut self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        let _gone = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+        self.bytes_err(self.hidden().text(text).as_bytes());
     }
 
     /// Writes bytes to stderr as they are.

@@ -126,6 +126,7 @@ fn first_in(
         keep: false,
         detach: false,
         ttl: milliseconds(arguments.time_limit),
+        reissue: Default::default(),
     };
     let call = serde_json::to_string(&Call::new(Request::Attach { up: Some(Box::new(up)) }))
         .map_err(std::io::Error::other)

@@ -1,6 +1,6 @@
 //! `envctl up`: brings the environment up, or applies what changed in a live session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -89,7 +89,7 @@ struct Gone<'a> {
 
 impl<'a> SessionPart<'a> {
     fn of(record: &'a Record, directory: &SessionDirectory) -> Self {
-        match directory.record() {
+        match directory.record().and_then(|running| running.shown(directory)) {
             Ok(running) if directory.is_live() && running.phase != Phase::Ending => Self::Running(Box::new(running)),
             _ => Self::Gone(Gone {
                 id: &record.id,
@@ -210,6 +210,7 @@ impl Arguments {
             keep: self.keep,
             detach: self.detach,
             ttl: milliseconds(self.ttl),
+            reissue: BTreeSet::new(),
         }
     }
 }
@@ -379,7 +380,7 @@ fn report(
             };
             match outcome {
                 Outcome::Ready { record, took } => {
-                    document.session = SessionPart::Running(record.clone());
+                    document.session = SessionPart::Running(Box::new(record.shown(directory)?));
                     document.took_milliseconds = Some(*took);
                 }
                 Outcome::Failed { failure, removal, kept } => {

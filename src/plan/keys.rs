@@ -46,7 +46,9 @@ pub(super) fn key(builder: &mut Builder<'_>, name: &str, file: &KeyFile) -> Opti
             (Some(exec), None) => Some(calls.exec(builder, exec)?),
             (None, Some(http)) => Some(calls.http(builder, http, "DELETE")?),
             _ => {
-                builder.problem(Problem::at(revoke.span, "a key is revoked by exactly one of `exec` and `http`"));
+                if builder.sound(revoke.span) {
+                    builder.problem(Problem::at(revoke.span, "a key is revoked by exactly one of `exec` and `http`"));
+                }
                 None
             }
         },
@@ -61,10 +63,18 @@ pub(super) fn key(builder: &mut Builder<'_>, name: &str, file: &KeyFile) -> Opti
             builder.problem(Problem::at(*span, "a key must live longer than that"));
         }
     }
+    if let Some(Spanned { span, value }) = &file.timeout {
+        if file.exec.is_none() && file.http.is_none() && file.revoke.is_none() {
+            builder.problem(Problem::at(*span, "no service is called for this key, so it has no `timeout`"));
+        } else if value.duration().is_zero() {
+            builder.problem(Problem::at(*span, "no call is as fast as that"));
+        }
+    }
+    let (ttl, timeout) = (file.ttl.as_ref().map(|ttl| ttl.value), file.timeout.as_ref().map(|time| time.value));
     Some(Draft {
         id: NodeId::new(NodeKind::Key, name),
         edges,
-        spec: NodeSpec::Key(Box::new(Key { source, revoke, ttl: file.ttl.as_ref().map(|ttl| ttl.value) })),
+        spec: NodeSpec::Key(Box::new(Key { source, revoke, ttl, timeout })),
     })
 }
 

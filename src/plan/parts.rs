@@ -102,6 +102,9 @@ pub struct Key {
     /// When it is issued anew and the old one revoked; `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<TimeSpan>,
+    /// How long the calls that issue and revoke it may take; `None`: half a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<TimeSpan>,
 }
 
 /// Where a key comes from.

@@ -68,7 +68,9 @@ pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure
             (failure.cause, failure.message) = (finding.cause, finding.message);
         }
     }
-    for owned in asked.objects {
+    // How the service that was to issue a key came up explains nothing.
+    let of_itself = if matches!(failure.cause, Cause::KeyNotIssued { .. }) { &[] } else { asked.objects };
+    for owned in of_itself {
         let events = observed.events(&owned.key);
         failure.probes.extend(probes(&events));
         failure.events.extend(events.into_iter().filter(|event| !is_ordinary(event)).map(line));
@@ -87,6 +89,8 @@ async fn logs(asked: &Question<'_>, observed: &Observed) -> Vec<LogTail> {
     let named = pods.iter().find(|pod| asked.pod.is_some() && pod.metadata.name.as_deref() == asked.pod);
     let failed = |pod: &&&Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Failed"));
     let chosen = named.or_else(|| pods.iter().find(failed)).or_else(|| pods.iter().find(|pod| !pods::is_ready(pod)));
+    // All are ready where a service works but issues no key.
+    let chosen = chosen.or(pods.last());
     let Some(pod) = chosen else { return Vec::new() };
     let Some(status) = pods::loudest_container(pod).filter(|status| !pods::never_ran(status)) else {
         return Vec::new();

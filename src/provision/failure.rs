@@ -114,7 +114,11 @@ pub enum Cause {
     /// The time that the caller gave ended before it could start.
     TimedOut,
     /// A key could not be issued.
-    KeyNotIssued,
+    KeyNotIssued {
+        /// The end of what the service said instead, without keys.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        output: Vec<String>,
+    },
     /// The environment file asks for something that this version doesn't do yet.
     NotYet,
     /// The cluster could not be reached or stopped working.
@@ -143,7 +147,7 @@ impl Cause {
             Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
             Self::NeverReady => "NeverReady",
             Self::TimedOut => "TimedOut",
-            Self::KeyNotIssued => "KeyNotIssued",
+            Self::KeyNotIssued { .. } => "KeyNotIssued",
             Self::NotYet => "NotYet",
             Self::ClusterUnavailable => "ClusterUnavailable",
             Self::StateUnwritable => "StateUnwritable",
@@ -155,7 +159,7 @@ impl Cause {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::ClusterUnavailable => 4,
-            Self::KeyNotIssued => 5,
+            Self::KeyNotIssued { .. } => 5,
             Self::NotYet => 2,
             Self::StateUnwritable => 125,
             Self::Interrupted => 130,
@@ -250,6 +254,14 @@ impl Failure {
         }
         if let Cause::BuildFailed { command, directory, output, .. } = &self.cause {
             writeln!(text, "\n  $ {command}    (in {directory})")?;
+            for line in output {
+                writeln!(text, "  | {line}")?;
+            }
+        }
+        if let Cause::KeyNotIssued { output } = &self.cause
+            && !output.is_empty()
+        {
+            writeln!(text, "\n  it said")?;
             for line in output {
                 writeln!(text, "  | {line}")?;
             }

@@ -7,21 +7,24 @@
 pub mod event;
 mod evidence;
 pub mod failure;
-mod keys;
 mod node;
 mod walk;
 
 pub use event::{Event, EventSink, NodeState};
 pub use failure::{Cause, Failure};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
+
 use crate::cluster::ledger::Ledger;
 use crate::cluster::tenancy::Lodging;
 use crate::cluster::{Access, ClusterError, Provider};
+use crate::keys::call::Call;
+use crate::keys::{self, Keyring};
 use crate::plan::{Plan, PortId};
 use crate::readiness::Limits;
 
@@ -45,12 +48,33 @@ pub struct Options {
     pub builds: usize,
     /// The caller's variables: what build commands run with and `fromEnv` keys are taken from.
     pub environment: BTreeMap<String, String>,
+    /// How much of the plan.
+    pub scope: Scope,
+}
+
+/// How much of a plan an `up` is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it.
+    #[default]
+    All,
+    /// These keys, which are issued anew, and what uses them; nothing else is looked at, built or taken away.
+    Keys(BTreeSet<String>),
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), log_lines: 20, builds: 2, environment: BTreeMap::new() }
+        Self { limits: Limits::default(), log_lines: 20, builds: 2, environment: BTreeMap::new(), scope: Scope::All }
     }
+}
+
+/// Which keys are to be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoke {
+    /// Those that others have replaced.
+    Replaced,
+    /// All: the session ends.
+    All,
 }
 
 /// Why the caller stopped waiting.
@@ -68,14 +92,14 @@ pub struct Provisioner {
     client: kube::Client,
     session: Session,
     addresses: BTreeMap<PortId, SocketAddr>,
-    keys: BTreeMap<String, String>,
+    keys: Keyring,
     ledger: Ledger,
     namespace: Option<String>,
     lodging: Option<Arc<Lodging>>,
 }
 
 impl Provisioner {
-    /// For a session that has nothing in the cluster yet; with `lodging` where the cluster isn't its own.
+    /// For a session that has nothing in the cluster yet; its keys go into `keys`. With `lodging` where the cluster isn't its own.
     ///
     /// # Errors
     /// When `access` doesn't make a client.
@@ -84,6 +108,7 @@ impl Provisioner {
         access: &Access,
         session: Session,
         lodging: Option<Arc<Lodging>>,
+        keys: Keyring,
     ) -> Result<Self, ClusterError> {
         let client = access.client(&session.namespace).await?;
         Ok(Self {
@@ -91,7 +116,7 @@ impl Provisioner {
             client,
             session,
             addresses: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            keys,
             ledger: Ledger::default(),
             namespace: None,
             lodging,
@@ -126,7 +151,39 @@ impl Provisioner {
             addresses: &mut self.addresses,
             namespace: &mut self.namespace,
         };
-        walk::Walk::new(around, held).run(give_up).await
+        walk::Walk::new(around, held).run(give_up).await?;
+        // What uses a key that was replaced has the new one by now.
+        for why in self.revoke(plan, Revoke::Replaced).await {
+            events.send(Event::Warning { node: None, message: why, at: 0 });
+        }
+        Ok(())
+    }
+
+    /// Revokes what is to be revoked, all at once. Returns what could not be, for people.
+    pub async fn revoke(&mut self, plan: &Plan, which: Revoke) -> Vec<String> {
+        let keys = self.keys.values();
+        let old = match which {
+            Revoke::Replaced => self.keys.take_retired(),
+            Revoke::All => self.keys.take_all(),
+        };
+        let redactor = self.keys.redactor();
+        let calls = old.iter().map(|(name, key)| {
+            // `${keys.NAME}` of the call is the value to revoke, not the one that replaced it.
+            let mut keys = keys.clone();
+            keys.insert(name.clone(), key.value.clone());
+            let call = key.definition.revoke.as_ref().map(|action| Call::new(action, plan, &keys, &self.addresses));
+            let (client, redactor) = (&self.client, &redactor);
+            async move {
+                let done = match call? {
+                    Ok(call) => call.revoke(client, &key.value, keys::timeout(&key.definition)).await,
+                    Err(error) => Err(error.into()),
+                };
+                let error = done.err()?;
+                let said = error.output().last().map(|line| format!(" ({line})")).unwrap_or_default();
+                Some(redactor.text(&format!("key {name} was not revoked: {error}{said}")).into_owned())
+            }
+        });
+        join_all(calls).await.into_iter().flatten().collect()
     }
 
     /// Where each service's ports are on the host, once their service has been applied.
@@ -134,9 +191,14 @@ impl Provisioner {
         &self.addresses
     }
 
-    /// The keys issued so far, by name.
-    pub fn keys(&self) -> &BTreeMap<String, String> {
+    /// The keys issued so far.
+    pub fn keys(&self) -> &Keyring {
         &self.keys
+    }
+
+    /// The same, to be told what became of them.
+    pub fn keys_mut(&mut self) -> &mut Keyring {
+        &mut self.keys
     }
 
     /// What the session has in the cluster.

@@ -5,7 +5,7 @@
 //!
 //! Invariant: the first line has `protocol`; whoever gets another number than its own says so and reads no further.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,8 @@ pub enum Request {
     Down,
     /// Answered by [`Reply::Status`].
     Status,
+    /// Issue keys anew, with the plan of the last `Up`. Answered like it.
+    Rotate(RotateRequest),
     /// Wait until the `up` in progress has come to an end. Answered by [`Reply::Up`] or [`Reply::Failed`].
     Wait,
 }
@@ -84,6 +86,21 @@ pub struct UpRequest {
     pub detach: bool,
     /// Milliseconds without use until the session ends by itself.
     pub ttl: u64,
+    /// Only these keys are issued anew, and what uses them restarted; everything where there are none.
+    #[serde(default)]
+    pub reissue: BTreeSet<String>,
+}
+
+/// `envctl keys rotate`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotateRequest {
+    /// Which.
+    pub keys: BTreeSet<String>,
+    /// The caller's variables, for keys that come from them.
+    pub environment: BTreeMap<String, String>,
+    /// Milliseconds until what uses them must be ready again.
+    pub timeout: u64,
 }
 
 /// A line from an agent.

@@ -106,6 +106,40 @@ pub struct Record {
     pub ready: Option<Mark>,
 }
 
+/// One key of a session, in `keys.json`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRecord {
+    /// Itself; empty once it is no longer in the file.
+    pub value: String,
+    /// Where it came from, for people: `exec in api`.
+    pub source: String,
+    /// Milliseconds since 1970 when it was issued.
+    pub issued: u64,
+    /// Milliseconds since 1970 when it is issued anew, if the file says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires: Option<u64>,
+    /// Why it could not be issued anew the last time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
+    /// Values that it had before, the latest last: they may still stand in logs.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub former: Vec<String>,
+}
+
+impl KeyRecord {
+    /// What is left of a key that is no longer in the file.
+    pub fn gone(former: Vec<String>) -> Self {
+        Self { value: String::new(), source: String::new(), issued: 0, expires: None, problem: None, former }
+    }
+}
+
+impl std::fmt::Debug for KeyRecord {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("KeyRecord").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
 impl Record {
     /// Reads one.
     ///
@@ -123,6 +157,17 @@ impl Record {
             return Err(SessionError::Version { path: path.to_owned(), found: version });
         }
         serde_json::from_slice(&text).map_err(broken)
+    }
+
+    /// The same without keys, to be shown.
+    ///
+    /// # Errors
+    /// When the session's keys cannot be read: then it cannot be shown.
+    #[cfg(feature = "cli")]
+    pub fn shown(&self, directory: &super::state::SessionDirectory) -> Result<Self, SessionError> {
+        let redactor = directory.redactor()?;
+        let exports = self.exports.iter().map(|(name, value)| (name.clone(), redactor.text(value).into_owned()));
+        Ok(Self { exports: exports.collect(), ..self.clone() })
     }
 
     /// Writes it, readable only by the user, whole or not at all.

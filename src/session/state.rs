@@ -1,11 +1,12 @@
 //! Where sessions are kept: `$ENVCTL_STATE_DIR`, else `$XDG_STATE_HOME/envctl`, else `~/.local/state/envctl`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::SessionError;
-use super::record::Record;
+use super::record::{KeyRecord, Record};
 
 /// The directory that holds every session of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +141,48 @@ impl SessionDirectory {
     /// Whether this is what a dead session left.
     pub fn is_left(&self) -> bool {
         self.0.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LEFT.as_bytes()))
+    }
+
+    /// The plan of the last `up`, 0600.
+    pub fn plan(&self) -> PathBuf {
+        self.0.join("plan.json")
+    }
+
+    /// What happened, an event a line, 0600.
+    pub fn timeline(&self) -> PathBuf {
+        self.0.join("timeline.jsonl")
+    }
+
+    /// The keys issued for it ([`KeyRecord`] by name), 0600; there is no such file before the first.
+    pub fn keys_path(&self) -> PathBuf {
+        self.0.join("keys.json")
+    }
+
+    /// Its keys, by name. None before the first was issued.
+    ///
+    /// # Errors
+    /// When the file exists and cannot be read.
+    pub fn keys(&self) -> Result<BTreeMap<String, KeyRecord>, SessionError> {
+        let path = self.keys_path();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(SessionError::io("read", path)(error)),
+        };
+        serde_json::from_slice(&text).map_err(|source| SessionError::Record { path, source })
+    }
+
+    /// Takes the session's keys, former ones too, out of what is shown.
+    ///
+    /// # Errors
+    /// When its keys cannot be read: then nothing of it can safely be shown.
+    #[cfg(feature = "cli")]
+    pub fn redactor(&self) -> Result<crate::redact::Redactor, SessionError> {
+        let keys = self.keys()?;
+        let values = keys.iter().flat_map(|(name, key)| {
+            std::iter::once(&key.value).chain(&key.former).map(|value| (name.as_str(), value.as_str()))
+        });
+        Ok(crate::redact::Redactor::new(values))
     }
 
     /// Its record.

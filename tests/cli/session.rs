@@ -53,6 +53,7 @@ fn up(stream: &UnixStream, plan: Plan) -> Vec<Reply> {
         keep: false,
         detach: false,
         ttl: 3_600_000,
+        reissue: Default::default(),
     };
     let call = serde_json::to_string(&Call::new(Request::Up(Box::new(request)))).unwrap();
     writeln!(&*stream, "{call}").unwrap();

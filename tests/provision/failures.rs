@@ -123,16 +123,3 @@ async fn a_build_that_fails() {
     insta::assert_snapshot!(text);
     rig.end().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_a_service_would_issue() {
-    let Some(mut rig) = Rig::start().await else { return };
-    let mut plan = rig.plan(vec![service("api", &["hello"], &[])]);
-    let key = json!({"id": {"kind": "key", "name": "API_KEY"}, "spec": {"key": {"issued": {"exec": {"service": "api", "command": ["x"]}}}}});
-    plan.nodes.push(serde_json::from_value(key).expect("a node"));
-    let (_, outcome) = rig.up(&plan).await;
-    let failure = outcome.expect_err("not yet");
-    assert_eq!(failure.cause, Cause::NotYet);
-    assert!(failure.message.contains("API_KEY"), "{failure:?}");
-    rig.end().await;
-}

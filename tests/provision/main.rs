@@ -6,5 +6,6 @@ mod hello;
 mod require;
 
 mod failures;
+mod keys;
 mod rig;
 mod up;

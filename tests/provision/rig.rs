@@ -7,6 +7,7 @@ use std::time::Duration;
 use envctl::cluster::embedded::Embedded;
 use envctl::cluster::{Provider, Removal};
 use envctl::embedded::Config;
+use envctl::keys::Keyring;
 use envctl::plan::{Condition, Node, NodeId, NodeKind, Plan};
 use envctl::provision::{Event, EventSink, Failure, GiveUp, NodeState, Options, Provisioner, Session};
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ impl Rig {
         let access = provider.start().await.expect("the API server starts anywhere");
         let session = Session { id: "test".to_owned(), namespace: "test".to_owned() };
         let shared: Arc<dyn Provider> = provider.clone();
-        let provisioner = Provisioner::new(shared, &access, session, None).await.expect("a client");
+        let provisioner = Provisioner::new(shared, &access, session, None, Keyring::default()).await.expect("a client");
         // The node's fate is known when it is lost, or when something runs: the first `up` shows either.
         let rig = Self { directory, provider, provisioner, options: Options::default() };
         let refused = tokio::time::timeout(Duration::from_millis(500), rig.provider.lost()).await;

@@ -69,6 +69,7 @@ pub(super) async fn own(
         keep: arguments.keep || arguments.keep_on_failure,
         detach: false,
         ttl: milliseconds(TTL),
+        reissue: Default::default(),
     };
     conversation.ask(Request::Attach { up: Some(Box::new(up)) }).await?;
     Ok(match converse(context, plan, &mut conversation, true, false).await? {

@@ -79,6 +79,8 @@ record! {
         revoke("revoke"): Option<Revoke>,
         /// When it is issued anew and the old one revoked; never unless it says so.
         ttl("ttl"): Option<Spanned<TimeSpan>>,
+        /// How long issuing or revoking it may take; 30s unless it says so.
+        timeout("timeout"): Option<Spanned<TimeSpan>>,
     }
 }
 

@@ -10,6 +10,7 @@
 //! Independent nodes are therefore always in flight together. Nothing polls: the walk sleeps until a task is done, a watch
 //! reports, a finding's own clock runs out, the cluster is lost, or the caller gives up.
 
+mod issue;
 mod judge;
 mod tell;
 
@@ -25,12 +26,13 @@ use super::event::{Event, EventSink, NodeState};
 use super::evidence;
 use super::failure::{Cause, Failure};
 use super::node::Work;
-use super::{GiveUp, Options, Session, keys};
+use super::{GiveUp, Options, Scope, Session};
 use crate::cluster::apply::{Applied, Applier, ApplyError};
 use crate::cluster::ledger::{Ledger, Owned};
 use crate::cluster::tenancy::{Lodging, MoveInError};
 use crate::cluster::{ClusterError, Provider, ServicePort};
 use crate::images::{Builds, ImageError};
+use crate::keys::{self, KeyError, Keyring};
 use crate::objects::{self, Context};
 use crate::plan::{Condition, Node, NodeId, NodeKind, NodeSpec, Plan, PortId, Protocol};
 use crate::readiness::watches::Watches;
@@ -42,7 +44,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// What the session keeps between two walks.
 pub(super) struct Held<'a> {
     pub ledger: &'a mut Ledger,
-    pub keys: &'a mut BTreeMap<String, String>,
+    pub keys: &'a mut Keyring,
     pub addresses: &'a mut BTreeMap<PortId, std::net::SocketAddr>,
     /// The namespace's UID, once it was made.
     pub namespace: &'a mut Option<String>,
@@ -91,7 +93,8 @@ enum Done {
     Namespace(Result<Applied, MoveInError>),
     Image(String, Result<(), ImageError>),
     Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
-    Keys(Vec<usize>, Result<Vec<String>, ApplyError>),
+    Issued(usize, Result<String, KeyError>),
+    Stored(Vec<usize>, Result<Vec<String>, ApplyError>),
     Exposed(PortId, Result<std::net::SocketAddr, ClusterError>),
     Removed(NodeId, Result<(), ApplyError>),
 }
@@ -112,7 +115,20 @@ pub(super) struct Walk<'a> {
     unsynced: HashSet<String>,
     runnable: HashSet<String>,
     actions: JoinSet<Done>,
-    keys_in_flight: bool,
+    /// Keys that are not in the Secret yet, and whether it is out of date otherwise.
+    unstored: Vec<usize>,
+    secret: Secret,
+}
+
+/// How the Secret with the keys is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    /// As it should be, as far as is known.
+    Right,
+    /// It has keys that the plan no longer has.
+    Stale,
+    /// Being applied.
+    InFlight,
 }
 
 impl<'a> Walk<'a> {
@@ -124,7 +140,8 @@ impl<'a> Walk<'a> {
             namespace: namespace.clone(),
             image_digests: BTreeMap::new(),
         };
-        let runs: Vec<Run<'a>> = around.plan.nodes.iter().map(Run::new).collect();
+        let runs: Vec<Run<'a>> =
+            around.plan.nodes.iter().map(|node| Run::new(node, is_concerned(&around.options.scope, node))).collect();
         let by_id = runs.iter().enumerate().map(|(index, run)| (run.node.id.clone(), index)).collect();
         let again = held.ledger.nodes().next().is_some();
         let first_lists = if again { ["Deployment", "ReplicaSet", "Job", "Pod"].as_slice() } else { &[] };
@@ -140,7 +157,8 @@ impl<'a> Walk<'a> {
             unsynced: first_lists.iter().map(|kind| (*kind).to_owned()).collect(),
             runnable: HashSet::new(),
             actions: JoinSet::new(),
-            keys_in_flight: false,
+            unstored: Vec::new(),
+            secret: Secret::Right,
             context,
             around,
             held,
@@ -164,10 +182,12 @@ impl<'a> Walk<'a> {
             let _ = tokio::time::timeout(DRAIN, drain).await;
             if let Some(index) = failure.node.as_ref().and_then(|id| self.by_id.get(id)).copied() {
                 let run = &self.runs[index];
+                // What a key's issuer logged explains why it issued none.
+                let issuer = self.issuer(run.node).and_then(|index| self.held.ledger.entry(&self.runs[index].node.id));
                 let asked = evidence::Question {
                     client: &self.around.client,
                     namespace: &self.context.namespace,
-                    objects: &run.objects,
+                    objects: issuer.map_or(&run.objects, |entry| &entry.objects),
                     pod: run.finding.as_ref().and_then(|(finding, _)| finding.pod.as_deref()),
                     log_lines: self.around.options.log_lines,
                     limits: &self.around.options.limits,
@@ -183,7 +203,7 @@ impl<'a> Walk<'a> {
         let mut give_up = std::pin::pin!(give_up);
         let provider = self.around.provider.clone();
         let mut lost = std::pin::pin!(provider.lost());
-        self.begin();
+        self.begin()?;
         loop {
             // A node that became ready may have been what another's finding waited for.
             self.look_again()?;
@@ -214,7 +234,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What needs nothing: the namespace, all images, the host's side of all ports, and taking away what is no longer in the plan.
-    fn begin(&mut self) {
+    fn begin(&mut self) -> Result<(), Box<Failure>> {
         if self.held.namespace.is_none() {
             let (applier, namespace) = (self.applier.clone(), objects::namespace(self.around.plan, &self.context));
             let lodging = self.around.lodging.clone();
@@ -225,7 +245,13 @@ impl<'a> Walk<'a> {
                 })
             });
         }
-        self.begin_images();
+        match self.around.options.scope {
+            Scope::All => self.begin_images(),
+            Scope::Keys(_) => {
+                self.runnable = self.around.plan.images.keys().cloned().collect();
+                self.runnable.extend(self.around.plan.used_images().into_keys().map(str::to_owned));
+            }
+        }
         for (id, port) in self.around.plan.ports().filter(|(_, port)| port.protocol == Protocol::Tcp) {
             if self.held.addresses.contains_key(&id) {
                 continue;
@@ -239,6 +265,10 @@ impl<'a> Walk<'a> {
             let provider = self.around.provider.clone();
             self.actions.spawn(async move { Done::Exposed(id, provider.expose(&target).await) });
         }
+        if let Scope::Keys(_) = self.around.options.scope {
+            return Ok(());
+        }
+        self.forget_keys()?;
         let gone: Vec<NodeId> =
             self.held.ledger.nodes().rev().filter(|id| !self.by_id.contains_key(*id)).cloned().collect();
         for id in gone {
@@ -253,6 +283,7 @@ impl<'a> Walk<'a> {
                 Done::Removed(id, Ok(()))
             });
         }
+        Ok(())
     }
 
     fn begin_images(&mut self) {
@@ -306,7 +337,7 @@ impl<'a> Walk<'a> {
                 self.start(index)?;
                 moved = true;
             }
-            self.issue(keys)?;
+            moved |= self.issue(keys)?;
             if !moved {
                 return Ok(());
             }
@@ -372,41 +403,8 @@ impl<'a> Walk<'a> {
             }
         }
         let mut rendered = objects::render(self.around.plan, &node.id, &context)?;
-        keys::stamp(&mut rendered, node, self.held.keys);
+        keys::stamp(&mut rendered, node, &self.held.keys.values());
         Ok(rendered)
-    }
-
-    /// Issues keys; all that can be issued go into the Secret with one request.
-    fn issue(&mut self, indexes: Vec<usize>) -> Result<(), Box<Failure>> {
-        if indexes.is_empty() || self.keys_in_flight {
-            return Ok(());
-        }
-        for &index in &indexes {
-            let NodeSpec::Key(key) = &self.runs[index].node.spec else { continue };
-            let id = &self.runs[index].node.id;
-            let before = self.held.keys.get(&id.name);
-            let value = keys::issue(&id.name, key, before, &|name| self.around.options.environment.get(name).cloned())
-                .map_err(|error| {
-                    Box::new(self.failure(Some(id), error.cause(), error.to_string()).with_hint(error.hint()))
-                })?;
-            let changed = before != Some(&value);
-            self.held.keys.insert(id.name.clone(), value);
-            let run = &mut self.runs[index];
-            (run.stage, run.changed, run.told) = (Stage::Applying, changed, false);
-            self.tell_run(index);
-        }
-        self.keys_in_flight = true;
-        let secret = keys::secret(self.around.plan, &self.context, self.held.keys);
-        let changed = indexes.iter().any(|index| self.runs[*index].changed);
-        let applier = self.applier.clone();
-        self.actions.spawn(async move {
-            if !changed {
-                return Done::Keys(indexes, Ok(Vec::new()));
-            }
-            let applied = applier.apply(&secret).await.map(|applied| applied.warnings);
-            Done::Keys(indexes, applied)
-        });
-        Ok(())
     }
 
     fn done(&mut self, done: Done) -> Result<(), Box<Failure>> {
@@ -434,14 +432,19 @@ impl<'a> Walk<'a> {
                 let id = self.runs[index].node.id.clone();
                 return Err(self.refused(Some(&id), &error));
             }
-            Done::Keys(indexes, Ok(warnings)) => {
-                self.keys_in_flight = false;
+            Done::Issued(index, issued) => {
+                self.issued(index, issued)?;
+                self.store();
+            }
+            Done::Stored(indexes, Ok(warnings)) => {
+                self.secret = Secret::Right;
                 self.warn(None, warnings);
                 for index in indexes {
                     self.ready(index);
                 }
+                self.store();
             }
-            Done::Keys(indexes, Err(error)) => {
+            Done::Stored(indexes, Err(error)) => {
                 let id = indexes.first().map(|index| self.runs[*index].node.id.clone());
                 return Err(self.refused(id.as_ref(), &error));
             }
@@ -461,6 +464,15 @@ impl<'a> Walk<'a> {
             Done::Removed(id, Err(error)) => return Err(self.refused(Some(&id), &error)),
         }
         Ok(())
+    }
+}
+
+/// Whether an `up` of that scope is about the node.
+fn is_concerned(scope: &Scope, node: &Node) -> bool {
+    match scope {
+        Scope::All => true,
+        Scope::Keys(keys) if node.id.kind == NodeKind::Key => keys.contains(&node.id.name),
+        Scope::Keys(keys) => keys::uses(node).any(|name| keys.contains(name)),
     }
 }
 

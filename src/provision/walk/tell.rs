@@ -5,10 +5,11 @@ use super::{Run, Stage, Walk};
 use crate::plan::{Node, NodeId};
 
 impl<'a> Run<'a> {
-    pub(super) fn new(node: &'a Node) -> Self {
+    /// A node of which nothing is known yet; one that this `up` is not about counts as ready.
+    pub(super) fn new(node: &'a Node, is_concerned: bool) -> Self {
         Self {
             node,
-            stage: Stage::Waiting,
+            stage: if is_concerned { Stage::Waiting } else { Stage::Ready },
             detail: String::new(),
             objects: Vec::new(),
             finding: None,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::cluster::tenancy::{Lodging, record::Lodged};
 use crate::cluster::{Access, ClusterError, Provider, Removal, Setting, Tenancy, kubeconfig};
+use crate::keys::Keyring;
 use crate::plan::{Cluster, Plan, Viewpoint};
-use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Options, Provisioner, Session};
+use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Options, Provisioner, Revoke, Scope, Session};
 use crate::session::record::Record;
 use crate::teardown::{self, Removed};
 
@@ -33,6 +34,7 @@ impl Environment {
         plan: &Plan,
         record: &Record,
         variables: &BTreeMap<String, String>,
+        keys: Keyring,
         events: &EventSink,
     ) -> Result<Self, Box<Failure>> {
         let unavailable = |error: ClusterError| {
@@ -59,7 +61,7 @@ impl Environment {
             }
         };
         let provisioner =
-            Provisioner::new(provider.clone(), &access, session, lodging.clone()).await.map_err(unavailable)?;
+            Provisioner::new(provider.clone(), &access, session, lodging.clone(), keys).await.map_err(unavailable)?;
         Ok(Self { provider, access, provisioner, lodging, cluster: plan.cluster.clone() })
     }
 
@@ -83,7 +85,7 @@ impl Environment {
         self.provider.clone()
     }
 
-    /// Applies a plan and waits until it is ready.
+    /// Applies a plan, or a part of it, and waits until that is ready.
     ///
     /// # Errors
     /// The first failure that waiting cannot help.
@@ -91,11 +93,22 @@ impl Environment {
         &mut self,
         plan: &Plan,
         variables: BTreeMap<String, String>,
+        scope: Scope,
         events: &EventSink,
         give_up: impl Future<Output = GiveUp> + Send,
     ) -> Result<(), Box<Failure>> {
-        let options = Options { environment: variables, ..Options::default() };
+        let options = Options { environment: variables, scope, ..Options::default() };
         self.provisioner.up(plan, &options, events, give_up).await
+    }
+
+    /// The session's keys.
+    pub fn keys(&mut self) -> &mut Keyring {
+        self.provisioner.keys_mut()
+    }
+
+    /// When the first key is to be issued anew, if ever.
+    pub fn next_due(&self) -> Option<SystemTime> {
+        self.provisioner.keys().next_due()
     }
 
     /// Where each service's ports are on the host, as the record has it.
@@ -110,13 +123,14 @@ impl Environment {
     /// When one refers to what is not there.
     pub fn exports(&self, plan: &Plan, record: &Record) -> Result<BTreeMap<String, String>, Box<Failure>> {
         let host = Viewpoint::Host(self.provisioner.addresses());
+        let keys = self.provisioner.keys().values();
         let mut exports = BTreeMap::from([
             ("KUBECONFIG".to_owned(), record.kubeconfig.display().to_string()),
             ("ENVCTL_SESSION".to_owned(), record.id.clone()),
             ("ENVCTL_SESSION_NAMESPACE".to_owned(), record.namespace.clone()),
         ]);
         for export in &plan.exports {
-            let value = export.value.resolve(plan, host, self.provisioner.keys()).map_err(|error| {
+            let value = export.value.resolve(plan, host, &keys).map_err(|error| {
                 Box::new(Failure::new(None, Cause::MissingConfig, format!("export {}: {error}", export.name)))
             })?;
             exports.insert(export.name.clone(), value);
@@ -124,12 +138,17 @@ impl Environment {
         Ok(exports)
     }
 
-    /// Takes everything away.
-    pub async fn remove(&self, grace: Duration) -> Removal {
-        let mut left = match &self.lodging {
-            Some(lodging) => self.move_out(lodging).await,
-            None => Vec::new(),
+    /// Takes everything away; first, while their services are there, the keys that the file says how to revoke.
+    pub async fn remove(&mut self, plan: Option<&Plan>, grace: Duration) -> Removal {
+        // Without grace there is nobody to ask: the cluster was lost, or it is to be over at once.
+        let unrevoked = match plan.filter(|_| !grace.is_zero()) {
+            Some(plan) => tokio::time::timeout(grace, self.provisioner.revoke(plan, Revoke::All)).await,
+            None => Ok(Vec::new()),
         };
+        let mut left = unrevoked.unwrap_or_else(|_| vec![format!("keys that were not revoked within {grace:?}")]);
+        if let Some(lodging) = &self.lodging {
+            left.append(&mut self.move_out(lodging).await);
+        }
         let mut removal = self.provider.remove(grace).await.unwrap_or_else(|error| Removal {
             killed: Vec::new(),
             left: vec![format!("the cluster of namespace {}: {error}", self.provisioner.namespace())],

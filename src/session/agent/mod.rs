@@ -37,13 +37,16 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     keep_memory_small();
+    // Whatever an error quotes, the log has no keys.
+    let redactor = crate::redact::Shared::default();
+    let for_log = redactor.clone();
     let filter = EnvFilter::try_from_env("ENVCTL_LOG").unwrap_or_else(|_unset| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
         // Its complaint about a log that cannot be written (a full disk) goes to that same log, and panics.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr)
+        .with_writer(move || for_log.get().writer(std::io::stderr()))
         .init();
     // Two workers are plenty for one session's API and kubelet, and each costs stack and allocator arenas.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -56,7 +59,7 @@ pub fn main() -> ExitCode {
     };
     info!(version = env!("CARGO_PKG_VERSION"), directory = %inheritance.directory.path().display(), "agent started");
     let Inheritance { directory, lock, listener, creator } = inheritance;
-    let ended = runtime.block_on(serve(directory, listener, creator));
+    let ended = runtime.block_on(serve(directory, listener, creator, redactor));
     // A blocking call that hangs must not keep the session from ending.
     runtime.shutdown_background();
     // Until the very end: the kernel takes it with the process.
@@ -74,6 +77,7 @@ async fn serve(
     directory: SessionDirectory,
     listener: std::os::unix::net::UnixListener,
     creator: std::os::unix::net::UnixStream,
+    redactor: crate::redact::Shared,
 ) -> Result<(), AgentError> {
     listener.set_nonblocking(true)?;
     creator.set_nonblocking(true)?;
@@ -82,7 +86,7 @@ async fn serve(
     // sessions/<id>, so the state directory is two up.
     let state = directory.path().ancestors().nth(2).map(|path| StateDirectory::at(path.to_owned()));
     let state = state.ok_or_else(|| AgentError::Directory(directory.path().to_owned()))?;
-    owner::Owner::new(state, directory)?.run(listener, creator).await
+    owner::Owner::new(state, directory, redactor)?.run(listener, creator).await
 }
 
 /// Takes over the open files by the numbers given, and keeps them from the agent's own children: a child that held

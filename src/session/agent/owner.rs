@@ -4,7 +4,13 @@
 //! first `up` fails (without `--keep`), when its cluster is lost, or after an idle time. A shared one ends when nobody
 //! has been attached for its linger, or at its time limit; whose process is gone is not attached: the kernel says so.
 
-use std::collections::VecDeque;
+mod keys;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -21,10 +27,11 @@ use super::work::{Outcome, bring_up};
 use crate::cluster::Removal;
 use crate::plan::NodeId;
 use crate::provision::{Cause, Event, EventSink, Failure, NodeState};
-use crate::session::protocol::{NodeStatus, Reply, Request, Status, UpRequest};
-use crate::session::record::{Phase, Record};
+use crate::redact::Shared;
+use crate::session::protocol::{NodeStatus, Reply, Request, RotateRequest, Status, UpRequest};
+use crate::session::record::{Phase, Record, write_private};
 use crate::session::state::{SessionDirectory, StateDirectory};
-use crate::session::{launch, lookup};
+use crate::session::{SessionError, launch, lookup};
 
 /// How long services get between SIGTERM and SIGKILL at `down`, at most.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,7 +40,10 @@ const FLUSH: Duration = Duration::from_secs(1);
 
 /// An `up` at work.
 struct Working {
-    by: CallerId,
+    /// None: the agent itself, when the time of a key has come.
+    by: Option<CallerId>,
+    /// The keys that it is about, where it isn't about everything.
+    reissue: BTreeSet<String>,
     detached: bool,
     keep: bool,
     began: Instant,
@@ -41,6 +51,12 @@ struct Working {
     task: JoinHandle<Outcome>,
     events: mpsc::UnboundedReceiver<Event>,
     followers: Vec<Caller>,
+}
+
+/// What waits for the `up` at work.
+enum Asked {
+    Up(Box<UpRequest>),
+    Rotate(RotateRequest),
 }
 
 /// Why the main loop was left.
@@ -56,7 +72,11 @@ pub struct Owner {
     record: Record,
     environment: Option<Environment>,
     working: Option<Working>,
-    queue: VecDeque<(Caller, Box<UpRequest>)>,
+    queue: VecDeque<(Caller, Asked)>,
+    /// The last `up` that was about everything: what keys are issued anew by.
+    last: Option<Arc<UpRequest>>,
+    redactor: Shared,
+    timeline: Option<File>,
     nodes: Vec<NodeStatus>,
     failure: Option<Box<Failure>>,
     creator: Option<CallerId>,
@@ -79,7 +99,7 @@ impl Owner {
     ///
     /// # Errors
     /// When its record cannot be read or written.
-    pub fn new(state: StateDirectory, directory: SessionDirectory) -> Result<Self, AgentError> {
+    pub fn new(state: StateDirectory, directory: SessionDirectory, redactor: Shared) -> Result<Self, AgentError> {
         let mut record = directory.record()?;
         record.agent_pid = std::process::id();
         record.write(&directory.record_path())?;
@@ -90,6 +110,9 @@ impl Owner {
             environment: None,
             working: None,
             queue: VecDeque::new(),
+            last: None,
+            redactor,
+            timeline: None,
             nodes: Vec::new(),
             failure: None,
             creator: None,
@@ -119,6 +142,7 @@ impl Owner {
         connections.spawn(first.serve());
         let end = loop {
             let due = tokio::time::sleep(self.until_due());
+            let key_due = keys::sleep(self.until_key_due());
             let ended = tokio::select! {
                 Some(message) = messages.recv() => self.hear(message),
                 accepted = listener.accept() => {
@@ -141,6 +165,10 @@ impl Owner {
                 Some(lost) = self.lost.join_next() => Some(End { why: Some(lost.unwrap_or_default()), grace: Duration::ZERO }),
                 _ = terminate.recv() => Some(End { why: Some("its agent was told to end (SIGTERM)".to_owned()), grace: GRACE }),
                 () = due => self.due(),
+                () = key_due => {
+                    self.reissue();
+                    None
+                }
                 Some(_) = connections.join_next() => None,
             };
             if let Some(end) = ended {
@@ -161,6 +189,10 @@ impl Owner {
         match message {
             Message::Request(caller, Request::Up(request)) => {
                 self.ask_up(caller, request);
+                None
+            }
+            Message::Request(caller, Request::Rotate(request)) => {
+                self.ask_rotate(caller, request);
                 None
             }
             Message::Request(caller, Request::Down) => {
@@ -211,7 +243,7 @@ impl Owner {
         }
         match &self.working {
             Some(working) if working.detached => None,
-            Some(working) if working.by != caller => None,
+            Some(working) if working.by != Some(caller) => None,
             _ => Some(End { why: Some("the command that created it was ended before it was ready".to_owned()), grace }),
         }
     }
@@ -219,9 +251,9 @@ impl Owner {
     fn ask_up(&mut self, caller: Caller, request: Box<UpRequest>) {
         if self.working.is_some() {
             caller.reply(Reply::Queued);
-            self.queue.push_back((caller, request));
+            self.queue.push_back((caller, Asked::Up(request)));
         } else {
-            self.begin(caller, request);
+            self.begin(Some(caller), request.into());
         }
     }
 
@@ -249,7 +281,7 @@ impl Owner {
         self.alone_since = None;
         let nothing_yet = self.working.is_none() && self.record.phase == Phase::Starting;
         match up {
-            Some(request) if nothing_yet => self.begin(caller, request),
+            Some(request) if nothing_yet => self.begin(Some(caller), request.into()),
             _ => self.ask_wait(caller),
         }
     }
@@ -286,27 +318,20 @@ impl Owner {
         }
     }
 
-    fn begin(&mut self, caller: Caller, request: Box<UpRequest>) {
-        info!(plan = %request.plan.file.display(), "up");
+    fn begin(&mut self, caller: Option<Caller>, request: Arc<UpRequest>) {
+        info!(plan = %request.plan.file.display(), reissue = ?request.reissue, "up");
         let (sink, events) = EventSink::channel();
         let cancel = CancellationToken::new();
-        self.ttl = Duration::from_millis(request.ttl);
-        self.nodes = request
-            .plan
-            .nodes
-            .iter()
-            .map(|node| NodeStatus {
-                node: node.id.clone(),
-                state: NodeState::Waiting { needs: Vec::new() },
-                detail: String::new(),
-                at: 0,
-            })
-            .collect();
-        self.record.file = request.plan.file.clone();
+        if request.reissue.is_empty() {
+            self.begin_all(&request);
+        }
         self.make_current();
-        caller.reply(Reply::Accepted);
+        if let Some(caller) = &caller {
+            caller.reply(Reply::Accepted);
+        }
         self.working = Some(Working {
-            by: caller.id,
+            by: caller.as_ref().map(|caller| caller.id),
+            reissue: request.reissue.clone(),
             detached: request.detach,
             keep: request.keep || request.detach,
             began: Instant::now(),
@@ -316,12 +341,34 @@ impl Owner {
                 request,
                 self.record.clone(),
                 self.directory.clone(),
+                self.redactor.clone(),
                 sink,
                 cancel,
             )),
             events,
-            followers: std::iter::once(caller).chain(self.early.drain(..)).collect(),
+            followers: caller.into_iter().chain(self.early.drain(..)).collect(),
         });
+    }
+
+    /// What an `up` that is about everything changes of the session itself.
+    fn begin_all(&mut self, request: &Arc<UpRequest>) {
+        self.ttl = Duration::from_millis(request.ttl);
+        let waiting = |node: &crate::plan::Node| NodeStatus {
+            node: node.id.clone(),
+            state: NodeState::Waiting { needs: Vec::new() },
+            detail: String::new(),
+            at: 0,
+        };
+        self.nodes = request.plan.nodes.iter().map(waiting).collect();
+        self.record.file = request.plan.file.clone();
+        self.last = Some(request.clone());
+        // For `envctl dump`, which is told nothing by an agent that is gone.
+        let written = serde_json::to_vec_pretty(&request.plan)
+            .map_err(|source| SessionError::Record { path: self.directory.plan(), source })
+            .and_then(|text| write_private(&self.directory.plan(), &text));
+        if let Err(error) = written {
+            warn!(%error, "the plan could not be written for `envctl dump`");
+        }
     }
 
     fn happened(&mut self, mut event: Event) {
@@ -329,6 +376,8 @@ impl Owner {
             // The provisioner's clock starts when the cluster is there; a caller counts from its `up`.
             restamp(&mut event, milliseconds(working.began.elapsed()));
         }
+        let event = self.redactor.get().of(event);
+        self.remember("event", &event);
         match &event {
             Event::Node { node, state, detail, at } => {
                 info!(%node, ?state, detail, at, "node");
@@ -346,6 +395,20 @@ impl Owner {
         }
     }
 
+    /// One more line of the timeline, for `envctl dump`.
+    fn remember(&mut self, what: &str, it: &impl serde::Serialize) {
+        let path = self.directory.timeline();
+        if self.timeline.is_none() {
+            self.timeline = OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok();
+        }
+        let line = serde_json::json!({"time": jiff::Timestamp::now().to_string(), what: it});
+        if let Some(timeline) = &mut self.timeline
+            && let Err(error) = timeline.write_all(format!("{line}\n").as_bytes())
+        {
+            warn!(%error, "the timeline could not be written");
+        }
+    }
+
     fn set_node(&mut self, node: &NodeId, state: &NodeState, detail: &str, at: u64) {
         let status = NodeStatus { node: node.clone(), state: state.clone(), detail: detail.to_owned(), at };
         match self.nodes.iter_mut().find(|known| known.node == *node) {
@@ -360,7 +423,7 @@ impl Owner {
         while let Some(event) = self.working.as_mut().and_then(|working| working.events.try_recv().ok()) {
             self.happened(event);
         }
-        let Working { keep, began, followers, .. } = self.working.take()?;
+        let Working { keep, began, followers, reissue, .. } = self.working.take()?;
         let first = self.environment.is_none() && self.record.phase == Phase::Starting;
         self.environment = outcome.environment;
         if self.lost.is_empty()
@@ -375,12 +438,24 @@ impl Owner {
                 self.nodes.retain(|node| node.state != NodeState::Removed);
                 info!(took, "ready");
                 self.record = record;
-                self.failure = None;
+                if reissue.is_empty() {
+                    self.failure = None;
+                }
                 for follower in followers {
                     follower.reply(Reply::Up { record: Box::new(self.record.clone()), took });
                 }
             }
+            Err(failure) if !reissue.is_empty() => {
+                let failure = self.redactor.get().of(failure);
+                self.remember("failure", &failure);
+                self.not_reissued(&reissue, &failure);
+                for follower in followers {
+                    follower.reply(Reply::Failed { failure: failure.clone(), kept: true });
+                }
+            }
             Err(failure) => {
+                let failure = self.redactor.get().of(failure);
+                self.remember("failure", &failure);
                 warn!(reason = failure.cause.reason(), message = failure.message, "up failed");
                 let kept = keep || !first;
                 if kept && first {
@@ -401,8 +476,10 @@ impl Owner {
                 self.failure = Some(failure);
             }
         }
-        if let Some((caller, request)) = self.queue.pop_front() {
-            self.begin(caller, request);
+        match self.queue.pop_front() {
+            Some((caller, Asked::Up(request))) => self.begin(Some(caller), request.into()),
+            Some((caller, Asked::Rotate(request))) => self.ask_rotate(caller, request),
+            None => {}
         }
         None
     }
@@ -464,7 +541,8 @@ impl Owner {
         }
         let mut others = Vec::new();
         let removal = {
-            let removing = take_away(self.working.take(), self.environment.take(), end.grace, &mut others);
+            let mine = (self.working.take(), self.environment.take());
+            let removing = take_away(mine, self.last.take(), end.grace, &mut others);
             tokio::pin!(removing);
             loop {
                 tokio::select! {
@@ -501,8 +579,8 @@ impl Owner {
 
 /// Stops an `up` at work and removes what is there. The callers of the `up` go to `others`.
 async fn take_away(
-    working: Option<Working>,
-    mut environment: Option<Environment>,
+    (working, mut environment): (Option<Working>, Option<Environment>),
+    last: Option<Arc<UpRequest>>,
     grace: Duration,
     others: &mut Vec<Caller>,
 ) -> Removal {
@@ -515,7 +593,7 @@ async fn take_away(
         }
     }
     match environment {
-        Some(environment) => environment.remove(grace).await,
+        Some(mut environment) => environment.remove(last.as_ref().map(|request| &request.plan), grace).await,
         None => Removal::default(),
     }
 }

@@ -1,11 +1,14 @@
 //! One `up` at work: a task of its own, whose [`Outcome`] comes back to the owner.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::environment::Environment;
-use crate::provision::{Cause, EventSink, Failure, GiveUp};
+use crate::keys::Keyring;
+use crate::provision::{Cause, EventSink, Failure, GiveUp, Scope};
+use crate::redact::Shared;
 use crate::session::protocol::UpRequest;
 use crate::session::record::{Phase, Record, write_private};
 use crate::session::state::SessionDirectory;
@@ -21,12 +24,14 @@ pub struct Outcome {
 /// One `up`, from the cluster's start to the record on disk.
 pub async fn bring_up(
     environment: Option<Environment>,
-    request: Box<UpRequest>,
+    request: Arc<UpRequest>,
     record: Record,
     directory: SessionDirectory,
+    redactor: Shared,
     events: EventSink,
     cancel: CancellationToken,
 ) -> Outcome {
+    let keys = Keyring::new(directory.keys_path(), redactor);
     let started = match environment {
         Some(environment) if *environment.cluster() != request.plan.cluster => {
             let failure = Failure::new(
@@ -39,7 +44,7 @@ pub async fn bring_up(
         }
         Some(environment) => Ok(environment),
         None => tokio::select! {
-            started = Environment::start(&request.plan, &record, &request.environment, &events) => started,
+            started = Environment::start(&request.plan, &record, &request.environment, keys, &events) => started,
             () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
         },
     };
@@ -81,7 +86,9 @@ async fn provision(
             () = cancel.cancelled() => GiveUp::Interrupted,
         }
     };
-    environment.up(&request.plan, request.environment.clone(), events, give_up).await?;
+    let scope = if request.reissue.is_empty() { Scope::All } else { Scope::Keys(request.reissue.clone()) };
+    let is_all = scope == Scope::All;
+    environment.up(&request.plan, request.environment.clone(), scope, events, give_up).await?;
     record.exports = environment.exports(&request.plan, &record)?;
     record.addresses = environment.addresses();
     if record.ready.is_none() {
@@ -91,7 +98,9 @@ async fn provision(
             Err(error) => tracing::warn!(%error, "the moment of readiness could not be marked"),
         }
     }
-    record.phase = Phase::Ready;
+    if is_all {
+        record.phase = Phase::Ready;
+    }
     record.write(&directory.record_path()).map_err(on_disk)?;
     Ok(record)
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::command::{self, CommandError};
 use super::super::runtime::{NodeNetwork, Runtime};
-use super::tls;
+use crate::tls;
 
 /// Bytes of a response's body that are read, as upstream's `maxRespBodyLength`.
 const BODY: usize = 10 * 1024;
@@ -118,7 +118,8 @@ pub async fn http_get(
         let stream =
             site.network.connect(address).await.map_err(|error| format!("dial tcp {address}: {}", go_words(&error)))?;
         if scheme == "https" {
-            let stream = tls::connect_unverified(address, stream).await.map_err(|error| error.to_string())?;
+            let stream =
+                tls::connect_unverified((*address.ip()).into(), stream).await.map_err(|error| error.to_string())?;
             send(stream, request).await
         } else {
             send(stream, request).await

@@ -2,7 +2,6 @@
 
 pub mod check;
 pub mod schedule;
-mod tls;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::time::Instant;

@@ -1,7 +1,8 @@
-//! TLS for probes: as upstream, the certificate isn't verified (`pkg/probe/http/http.go`, `InsecureSkipVerify`).
+//! TLS to a session's own services, whose certificates nobody signed for: the certificate isn't verified. Probes do so as upstream
+//! (`pkg/probe/http/http.go`, `InsecureSkipVerify`), and so do requests that issue keys.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,7 +14,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Shakes hands with whoever is there.
-pub async fn connect_unverified(address: SocketAddrV4, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+///
+/// # Errors
+/// When there is no TLS on the other side.
+pub async fn connect_unverified(address: IpAddr, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -21,7 +25,7 @@ pub async fn connect_unverified(address: SocketAddrV4, stream: TcpStream) -> io:
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         .with_no_client_auth();
-    let name = ServerName::IpAddress(std::net::IpAddr::V4(*address.ip()).into());
+    let name = ServerName::IpAddress(address.into());
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
