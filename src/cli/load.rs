@@ -87,7 +87,10 @@ pub fn variables(context: &Context) -> Result<BTreeMap<String, String>, Error> {
 }
 
 /// The cluster that the flags choose, over the file's.
-fn chosen(context: &Context) -> Result<Option<Cluster>, Error> {
+///
+/// # Errors
+/// When there is no such kind.
+pub fn chosen(context: &Context) -> Result<Option<Cluster>, Error> {
     let set = |flag: &Option<String>| flag.clone().filter(|value| !value.is_empty());
     match set(&context.globals.context) {
         Some(name) => Ok(Some(Cluster::Context(name))),

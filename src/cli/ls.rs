@@ -44,6 +44,11 @@ pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error>
     let state = context.state()?;
     crate::session::launch::sweep(&state)?;
     let live = state.live()?;
+    let left = crate::session::launch::left(&state)?.len();
+    if left > 0 {
+        let (sessions, verb) = if left == 1 { ("session", "has") } else { ("sessions", "have") };
+        context.out.warn(&format!("{left} dead {sessions} {verb} left something on a cluster: `envctl gc` removes it"));
+    }
     match context.out.format {
         Format::Json | Format::Yaml => {
             let sessions = live

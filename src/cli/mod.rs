@@ -29,6 +29,7 @@ pub mod duration;
 pub mod env;
 pub mod exec;
 pub mod exit;
+pub mod gc;
 pub mod init;
 pub mod keys;
 pub mod load;
@@ -105,6 +106,8 @@ pub enum Verb {
     Up(up::Arguments),
     /// Take a session away
     Down(down::Arguments),
+    /// Remove what sessions left on clusters whose agent is gone
+    Gc(gc::Arguments),
     /// Restart services
     Restart(restart::Arguments),
     /// Delete what was made in the cluster since the session was ready, and restart the services
@@ -164,9 +167,13 @@ impl Verb {
             Self::Keys(arguments) => Some(&arguments.file),
             Self::Config(arguments) => Some(&arguments.file),
             Self::Validate(arguments) => Some(&arguments.file),
-            Self::Init(_) | Self::Ls(_) | Self::Logs(_) | Self::Doctor(_) | Self::Schema(_) | Self::Completion(_) => {
-                None
-            }
+            Self::Init(_)
+            | Self::Gc(_)
+            | Self::Ls(_)
+            | Self::Logs(_)
+            | Self::Doctor(_)
+            | Self::Schema(_)
+            | Self::Completion(_) => None,
         }
     }
 
@@ -280,6 +287,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<Exit, Error> {
         Verb::Init(arguments) => init::run(&arguments, context),
         Verb::Up(arguments) => up::run(&arguments, context),
         Verb::Down(arguments) => down::run(&arguments, context),
+        Verb::Gc(arguments) => gc::run(&arguments, context),
         Verb::Restart(arguments) => restart::run(&arguments, context),
         Verb::Ps(arguments) => ps::run(&arguments, context),
         Verb::Ls(arguments) => ls::run(&arguments, context),

@@ -15,7 +15,9 @@ use super::duration::{duration, human};
 use super::exit::Exit;
 use super::output::Format;
 use super::{Context, FileFlag, load};
+use crate::cluster::tenancy::LEASE_VARIABLE;
 use crate::cluster::{Removal, kubeconfig};
+use crate::envfile::TimeSpan;
 use crate::error::Error;
 use crate::plan::{Cluster, ExportOrigin, Plan};
 use crate::provision::Failure;
@@ -46,6 +48,9 @@ pub struct Arguments {
     /// End the session after this time without a command or test
     #[arg(long, env = "ENVCTL_TTL", hide_env_values = true, value_name = "DURATION", default_value = "4h", value_parser = duration)]
     pub ttl: Duration,
+    /// On a cluster that is not the session's own: remove it from there this long after its agent's last sign of life
+    #[arg(long, env = LEASE_VARIABLE, hide_env_values = true, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub lease: Duration,
 }
 
 /// `-o json`.
@@ -141,9 +146,8 @@ pub enum Outcome {
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let plan = load::plan(context)?;
     let mut variables = load::variables(context)?;
-    if let Some(list) = variables.get_mut(kubeconfig::VARIABLE) {
-        *list = kubeconfig::absolute(list, &context.working_directory);
-    }
+    kubeconfig::make_absolute(&mut variables, &context.working_directory);
+    variables.insert(LEASE_VARIABLE.to_owned(), TimeSpan(arguments.lease).to_string());
     let state = context.state()?;
     let name = session_name(context, &state, &plan)?;
     let record = new_record(&state, &plan, name.as_deref());
@@ -492,6 +496,6 @@ async fn attached(
         return Ok(Exit::Interrupted);
     }
     context.out.say("interrupted: taking the session down");
-    super::down::end(context, state, record).await?;
+    super::down::end(context, state, record, None).await?;
     Ok(Exit::Interrupted)
 }

@@ -4,16 +4,16 @@
 //! rather than through `kube::Api`, because only so the API's `Warning:` headers can be read and passed on.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use http_body_util::BodyExt as _;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
-    Resource, ValidationDirective,
+    ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams, Preconditions,
+    PropagationPolicy, Resource, ValidationDirective,
 };
 use kube::client::Body;
 use kube::core::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::readiness::observed::group_of;
 use crate::readiness::{Expected, ObjectKey};
@@ -99,6 +99,9 @@ pub enum ApplyError {
         /// As in the manifest.
         kind: String,
     },
+    /// It is outside the session's namespace, on a cluster that others use too, and was there before.
+    #[error("{0} is on the cluster already and was not made by this session: it is left as it is")]
+    NotOurs(String),
     /// No answer, or not one that can be understood.
     #[error("{object}: {source}")]
     Unanswered {
@@ -136,12 +139,20 @@ pub struct Applier {
     client: kube::Client,
     namespace: String,
     kinds: Mutex<HashMap<(String, String), Kind>>,
+    owner: OnceLock<Value>,
 }
 
 impl Applier {
     /// Objects that say no namespace are the session's.
     pub fn new(client: kube::Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), kinds: Mutex::default() }
+        Self { client, namespace: namespace.to_owned(), kinds: Mutex::default(), owner: OnceLock::new() }
+    }
+
+    /// On a cluster that others use too: what is applied outside the session's namespace is owned by that namespace and so goes
+    /// with it; what is there already and isn't owned so is somebody else's.
+    pub fn own(&self, namespace: &str, uid: &str) {
+        let owner = json!({ "apiVersion": "v1", "kind": "Namespace", "name": namespace, "uid": uid });
+        self.owner.get_or_init(|| owner);
     }
 
     /// Where objects of this kind are found; asks the cluster once per kind that isn't built in.
@@ -199,6 +210,13 @@ impl Applier {
     /// [`ApplyError`].
     pub async fn apply(&self, object: &Value) -> Result<Applied, ApplyError> {
         let (kind, key) = self.place(object).await?;
+        let mut owned = None;
+        if let Some(owner) = self.owner.get().filter(|_| key.namespace != self.namespace) {
+            self.check_ours(&kind, &key, owner).await?;
+            let copy = owned.insert(object.clone());
+            copy["metadata"]["ownerReferences"] = json!([owner]);
+        }
+        let object = owned.as_ref().unwrap_or(object);
         let mut parameters = PatchParams::apply(FIELD_MANAGER).force();
         parameters.field_validation = Some(ValidationDirective::Strict);
         let request = Request::new(self.path(&kind, &key))
@@ -218,6 +236,22 @@ impl Applier {
             .create(&parameters, object.to_string().into_bytes())
             .map_err(|source| unanswered(&key, source))?;
         self.applied(kind, key, request).await
+    }
+
+    /// Whether an object outside the session's namespace may be applied: it isn't there, or is owned by that namespace.
+    async fn check_ours(&self, kind: &Kind, key: &ObjectKey, owner: &Value) -> Result<(), ApplyError> {
+        let request = Request::new(self.path(kind, key))
+            .get(&key.name, &GetParams::default())
+            .map_err(|source| unanswered(key, source))?;
+        match self.send(key, request).await {
+            Ok((found, _)) => {
+                let owners = found["metadata"]["ownerReferences"].as_array();
+                let ours = owners.is_some_and(|owners| owners.iter().any(|found| found["uid"] == owner["uid"]));
+                if ours { Ok(()) } else { Err(ApplyError::NotOurs(key.to_string())) }
+            }
+            Err(ApplyError::Refused { code: 404, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What an object is and where it goes.

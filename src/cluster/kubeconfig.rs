@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use super::ClusterError;
 
 /// The variable that names the files.
-pub const VARIABLE: &str = "KUBECONFIG";
+const VARIABLE: &str = "KUBECONFIG";
 
 /// A kubeconfig of one context and nothing else, with `namespace` as its default.
 ///
@@ -27,7 +27,7 @@ pub fn of_context(
     cut(all, name, namespace, &files)
 }
 
-/// The files that `variables` name. Relative paths stay what they are: the caller makes them absolute ([`absolute`]).
+/// The files that `variables` name. Relative paths stay what they are: the caller makes them absolute ([`make_absolute`]).
 fn files(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
     match variables.get(VARIABLE).filter(|list| !list.is_empty()) {
         Some(list) => std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect(),
@@ -35,8 +35,14 @@ fn files(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
     }
 }
 
-/// `KUBECONFIG` with absolute paths: the agent has another working directory than who started it.
-pub fn absolute(list: &str, working_directory: &Path) -> String {
+/// Makes `KUBECONFIG` absolute: the agent has another working directory than who started it.
+pub fn make_absolute(variables: &mut BTreeMap<String, String>, working_directory: &Path) {
+    if let Some(list) = variables.get_mut(VARIABLE) {
+        *list = absolute(list, working_directory);
+    }
+}
+
+fn absolute(list: &str, working_directory: &Path) -> String {
     let paths = std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty());
     let joined = std::env::join_paths(paths.map(|path| working_directory.join(path)));
     joined.map_or_else(|_not_a_list| list.to_owned(), |list| list.to_string_lossy().into_owned())

@@ -186,6 +186,9 @@ pub enum ClusterError {
         /// What the user can do about it.
         cure: String,
     },
+    /// The session's namespace is no longer its own.
+    #[error("{0}")]
+    Evicted(String),
     /// The cluster was stopped by its owner.
     #[error("the cluster has been stopped")]
     Stopped,
@@ -197,7 +200,7 @@ impl ClusterError {
         let source = match self {
             Self::Unavailable { source, .. } => source,
             Self::Unsupported { cure, .. } => return Some(cure.clone()),
-            Self::Stopped => return None,
+            Self::Evicted(_) | Self::Stopped => return None,
         };
         let embedded = source
             .downcast_ref::<crate::embedded::EmbeddedError>()

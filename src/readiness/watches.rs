@@ -18,6 +18,15 @@ use super::observed::{Change, ObjectKey};
 /// How many changes may wait to be looked at: a burst of a few hundred pods, no more memory than that.
 const BUFFERED: usize = 256;
 
+/// Whether an environment has jobs of its own; without, their watch is a request too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jobs {
+    /// It has.
+    Some,
+    /// It hasn't.
+    None,
+}
+
 /// The watches of one `up`; dropping it ends them.
 pub struct Watches {
     client: kube::Client,
@@ -27,14 +36,14 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Watches what services and jobs become in `namespace`: Deployments, ReplicaSets, Jobs, Pods and Events.
-    pub fn start(client: kube::Client, namespace: &str) -> (Self, mpsc::Receiver<Change>) {
+    /// Watches what services become in `namespace`: Deployments, ReplicaSets, Pods and Events; and Jobs, where there are any.
+    pub fn start(client: kube::Client, namespace: &str, jobs: Jobs) -> (Self, mpsc::Receiver<Change>) {
         let (sender, receiver) = mpsc::channel(BUFFERED);
         let mut watches = Self { client, tasks: JoinSet::new(), watched: HashSet::new(), sender };
-        for (group, kind, plural) in
-            [("apps", "Deployment", "deployments"), ("apps", "ReplicaSet", "replicasets"), ("batch", "Job", "jobs")]
-        {
-            watches.watch(resource(group, kind, plural), Some(namespace));
+        watches.watch(resource("apps", "Deployment", "deployments"), Some(namespace));
+        watches.watch(resource("apps", "ReplicaSet", "replicasets"), Some(namespace));
+        if jobs == Jobs::Some {
+            watches.watch(resource("batch", "Job", "jobs"), Some(namespace));
         }
         let pods: Api<Pod> = Api::namespaced(watches.client.clone(), namespace);
         watches.spawn(

@@ -86,12 +86,13 @@ fn sweep_locked(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
         }
         if let Ok(record) = dead.record() {
             lookup::clear_current(&record.root, &record.id);
-            if Lodged::is_in(dead.path()) {
-                // Out of the way of the next session of this identity. Its namespace's name is its own.
-                let aside = state.sessions().join(format!("{LEFT}{}", record.namespace));
-                fs::rename(dead.path(), &aside).map_err(SessionError::io("move", dead.path()))?;
-                continue;
-            }
+        }
+        if Lodged::is_in(dead.path()) {
+            // Out of the way of the next session of this identity.
+            let name = dead.path().file_name().unwrap_or_default().to_string_lossy();
+            let aside = state.sessions().join(format!("{LEFT}{name}-{}", uuid::Uuid::new_v4().simple()));
+            fs::rename(dead.path(), &aside).map_err(SessionError::io("move", dead.path()))?;
+            continue;
         }
         fs::remove_dir_all(dead.path()).map_err(SessionError::io("remove", dead.path()))?;
         swept.push(dead.path().file_name().unwrap_or_default().to_string_lossy().into_owned());

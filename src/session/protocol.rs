@@ -61,7 +61,11 @@ pub enum Request {
     /// The same at once: processes are killed.
     Kill,
     /// Take the session away. Answered by [`Reply::Ended`].
-    Down,
+    Down {
+        /// Milliseconds that what is on a cluster of others may take to be gone before what holds it is reported.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout: Option<u64>,
+    },
     /// Answered by [`Reply::Status`].
     Status,
     /// Issue keys anew, with the plan of the last `Up`. Answered like it.

@@ -1,90 +1,102 @@
-//! Takes away what a session has on a cluster that isn't its own.
+//! Takes away what a session has on a cluster that isn't its own: in the reverse order of the graph, then the namespace.
 //!
-//! Neighbours: `cluster::tenancy` says what that is, the agent calls this at the session's end, `gc` for sessions whose agent
-//! is gone. On the session's own cluster there is nothing to do here: all of it goes with the cluster.
+//! Neighbours: `cluster::tenancy` says what that is; the agent calls [`move_out`] at the session's end; [`abandoned`] is about
+//! sessions whose agent is gone, for `gc`, `down` and the next `up`; [`held`] says what a deletion waits for. On the session's own
+//! cluster there is nothing to do here: all of it goes with the cluster.
 //!
-//! Invariant: nothing is deleted but by the UID under which this session (or the one it is done for) made it.
+//! Invariant: nothing is deleted but by the UID under which this session (or the one it is done for) made it. What is outside
+//! the namespace is owned by it, so the cluster's garbage collector takes that away with it.
 
-use std::pin::pin;
+pub mod abandoned;
+mod held;
+mod namespace;
+mod order;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::TryStreamExt as _;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams, Preconditions};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use futures::future::join_all;
+use kube::api::{Api, DeleteParams, DynamicObject, Preconditions, PropagationPolicy};
+use kube::runtime::wait::{await_condition, conditions};
+use tokio::time::Instant;
 
+use crate::cluster::ledger::{Ledger, Owned};
 use crate::cluster::tenancy::record::Lodged;
-use crate::objects;
+use crate::plan::{NodeId, Plan};
+pub use namespace::{Removed, remove_namespace};
 
-/// What became of a namespace that was to be removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removed {
-    /// It is gone, or never was.
-    Gone,
-    /// What is there by that name was not made by the session: it stays, and nothing is left of the session.
-    NotOurs,
-    /// It is being deleted but not gone within the time given: what holds it, one sentence each.
-    Held(Vec<String>),
+/// The kinds from which pods come.
+const WORKLOADS: [&str; 7] = ["CronJob", "DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", "StatefulSet"];
+
+/// What each node needs, of the plan that was brought up last.
+pub type Needs = BTreeMap<NodeId, Vec<NodeId>>;
+
+/// The edges of a plan's graph.
+pub fn needs(plan: &Plan) -> Needs {
+    let of = |node: &crate::plan::Node| node.needs.iter().map(|need| need.node.clone()).collect();
+    plan.nodes.iter().map(|node| (node.id.clone(), of(node))).collect()
 }
 
-/// Removes a session's namespace with all that is in it, and waits until it is gone.
+/// Removes everything of a session: what needs others first, then the namespace with all that is in it. Returns within
+/// `patience`, a moment more if it has to say what holds the rest.
 ///
 /// # Errors
-/// When the cluster doesn't answer or refuses.
-pub async fn remove_namespace(
+/// When the cluster doesn't answer or refuses. That a workload could not be stopped in order is none: it goes with the namespace.
+pub async fn move_out(
     client: &kube::Client,
     lodged: &Lodged,
+    ledger: &Ledger,
+    needs: &Needs,
     patience: Duration,
-) -> Result<Removed, kube::Error> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    let Some(found) = api.get_opt(&lodged.namespace).await? else { return Ok(Removed::Gone) };
-    let Some(uid) = found.metadata.uid.clone().filter(|_| is_ours(&found, lodged)) else { return Ok(Removed::NotOurs) };
+) -> kube::Result<Removed> {
+    let deadline = Instant::now() + patience;
+    let nodes: Vec<NodeId> = ledger.nodes().cloned().collect();
+    let waves = order::waves(&nodes, needs);
+    // All at once is what deleting the namespace does.
+    if waves.len() > 1 {
+        for wave in waves {
+            let objects: Vec<Owned> = wave.iter().flat_map(|node| running(ledger, node)).collect();
+            let stopping = join_all(objects.iter().map(|owned| stop(client, owned)));
+            if tokio::time::timeout_at(deadline, stopping).await.is_err() {
+                break;
+            }
+        }
+    }
+    // Even with no time left the deletion itself is asked for.
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+    remove_namespace(client, lodged, left).await
+}
+
+/// What of a node may have running pods: a completed job has none.
+fn running(ledger: &Ledger, node: &NodeId) -> Vec<Owned> {
+    let Some(entry) = ledger.entry(node) else { return Vec::new() };
+    let has_pods =
+        |owned: &&Owned| WORKLOADS.contains(&owned.key.kind.as_str()) && !(owned.key.kind == "Job" && entry.was_ready);
+    ledger.only_of(node).iter().filter(has_pods).cloned().collect()
+}
+
+/// Deletes a workload and waits until its pods are gone: in the foreground, so that it stays until they are.
+async fn stop(client: &kube::Client, owned: &Owned) {
+    let resource = owned.kind.resource();
+    let api: Api<DynamicObject> = match owned.kind.namespaced {
+        true => Api::namespaced_with(client.clone(), &owned.key.namespace, &resource),
+        false => Api::all_with(client.clone(), &resource),
+    };
     let parameters = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        preconditions: Some(Preconditions { uid: Some(owned.expected.uid.clone()), resource_version: None }),
         ..DeleteParams::default()
     };
-    match api.delete(&lodged.namespace, &parameters).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Removed::Gone),
-        // Its name was taken by another one meanwhile.
-        Err(kube::Error::Api(status)) if status.code == 409 && status.message.contains("UID") => {
-            return Ok(Removed::NotOurs);
+    let deleted = match api.delete(&owned.key.name, &parameters).await {
+        Ok(_) => await_condition(api, &owned.key.name, conditions::is_deleted(&owned.expected.uid)).await.map(drop),
+        // Gone, or another one of the same name, which isn't ours.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => {
+            tracing::warn!(object = %owned.key, %error, "could not be stopped in its turn");
+            Ok(())
         }
-        Err(error) => return Err(error),
-    }
-    match tokio::time::timeout(patience, gone(api, &lodged.namespace, &uid)).await {
-        Ok(()) => Ok(Removed::Gone),
-        Err(_late) => Ok(Removed::Held(vec![format!("namespace {} is still being deleted", lodged.namespace)])),
-    }
-}
-
-/// Whether a namespace is the one that the session made: by its UID; if the agent was killed before that was recorded, by its
-/// label and its name, which nobody could guess.
-fn is_ours(found: &Namespace, lodged: &Lodged) -> bool {
-    match &lodged.uid {
-        Some(uid) => found.metadata.uid.as_ref() == Some(uid),
-        None => found.metadata.labels.as_ref().and_then(|labels| labels.get(objects::SESSION)) == Some(&lodged.session),
-    }
-}
-
-/// Resolves when no namespace of this name and UID is there.
-async fn gone(api: Api<Namespace>, name: &str, uid: &str) {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut stream = pin!(watcher(api, config).default_backoff());
-    let mut listed = false;
-    loop {
-        match stream.try_next().await {
-            Ok(Some(watcher::Event::Init)) => listed = false,
-            Ok(Some(watcher::Event::InitApply(found) | watcher::Event::Apply(found))) => {
-                if found.metadata.uid.as_deref() != Some(uid) {
-                    return;
-                }
-                listed = true;
-            }
-            Ok(Some(watcher::Event::InitDone)) if !listed => return,
-            Ok(Some(watcher::Event::InitDone)) => {}
-            Ok(Some(watcher::Event::Delete(_)) | None) => return,
-            Err(error) => tracing::debug!(%error, "the watch of a namespace ended and will be restarted"),
-        }
+    };
+    if let Err(error) = deleted {
+        tracing::warn!(object = %owned.key, %error, "its end could not be waited for");
     }
 }

@@ -108,7 +108,7 @@ pub(super) async fn down(
     interrupts: &mut Interrupts,
 ) -> Result<Removal, Error> {
     let Session { state, record, conversation, .. } = session;
-    let ending = crate::cli::down::end(context, state, record);
+    let ending = crate::cli::down::end(context, state, record, None);
     tokio::pin!(ending);
     loop {
         tokio::select! {

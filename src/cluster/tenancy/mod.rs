@@ -6,14 +6,27 @@
 //! Invariants: the namespace is made, never adopted, and known by its UID from then on. That something may be on the cluster is
 //! on disk ([`record`]) before the first write there, and stays on disk until all of it is gone.
 
+mod keeper;
+pub mod objects;
 pub mod record;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::apply::{Applied, Applier, ApplyError};
+use keeper::{Keeper, State};
 use record::Lodged;
+
+/// How long a session outlives its agent's last sign of life, unless `up --lease` says otherwise.
+pub const LEASE: Duration = Duration::from_secs(600);
+/// The caller's variable that says otherwise.
+pub const LEASE_VARIABLE: &str = "ENVCTL_LEASE";
 
 /// Why a session could not move in.
 #[derive(Debug, thiserror::Error)]
@@ -29,25 +42,40 @@ pub enum MoveInError {
     Record(#[from] std::io::Error),
 }
 
-/// What one session has on a cluster that isn't its own.
-#[derive(Debug)]
+/// What one session has on a cluster that isn't its own. Dropping it ends the renewals.
 pub struct Lodging {
-    lodged: std::sync::Mutex<Lodged>,
-    directory: std::path::PathBuf,
+    client: kube::Client,
+    lodged: Mutex<Lodged>,
+    directory: PathBuf,
+    lease: Duration,
+    state: watch::Sender<State>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
 }
 
 impl Lodging {
     /// Nothing is on the cluster yet. `directory` is the session's own.
-    pub fn new(lodged: Lodged, directory: &Path) -> Self {
-        Self { lodged: std::sync::Mutex::new(lodged), directory: directory.to_owned() }
+    pub fn new(client: kube::Client, lodged: Lodged, directory: &Path, lease: Duration) -> Self {
+        let stop = CancellationToken::new();
+        Self {
+            client,
+            lodged: Mutex::new(lodged),
+            directory: directory.to_owned(),
+            lease,
+            state: watch::Sender::new(State::default()),
+            tasks: TaskTracker::new(),
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+        }
     }
 
     /// What is recorded of it.
     pub fn lodged(&self) -> Lodged {
-        self.lodged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.lodged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes the namespace.
+    /// Makes the namespace, and begins to say that the session is alive.
     ///
     /// # Errors
     /// [`MoveInError`]; then nothing was made.
@@ -62,12 +90,42 @@ impl Lodging {
             other => other?,
         };
         let lodged = {
-            let mut lodged = self.lodged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut lodged = self.lodged.lock().unwrap_or_else(PoisonError::into_inner);
             lodged.uid = Some(applied.expected.uid.clone());
             lodged.clone()
         };
         lodged.write(&self.directory)?;
+        let labels = namespace["metadata"]["labels"].clone();
+        let keeper = Keeper::new(self.client.clone(), &lodged.namespace, &applied.expected.uid, labels, self.lease);
+        let (stop, state) = (self.stop.clone(), self.state.clone());
+        self.tasks.spawn(async move { _ = stop.run_until_cancelled(keeper.keep(state)).await });
         Ok(applied)
+    }
+
+    /// Resolves when lease and dead-man switch are there, with what could not be done about them, for people.
+    pub async fn settled(&self) -> Vec<String> {
+        let mut state = self.state.subscribe();
+        match state.wait_for(|state| state.settled.is_some()).await {
+            Ok(state) => state.settled.clone().unwrap_or_default(),
+            Err(_ended) => Vec::new(),
+        }
+    }
+
+    /// Resolves when the namespace is no longer the session's, with the reason; pending for ever while it is.
+    pub async fn lost(&self) -> String {
+        let mut state = self.state.subscribe();
+        let lost = state.wait_for(|state| state.lost.is_some()).await.ok().and_then(|state| state.lost.clone());
+        match lost {
+            Some(why) => why,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Renews nothing any more.
+    pub async fn rest(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Nothing of the session is on the cluster any more: its directory need not be kept.

@@ -10,7 +10,7 @@ use crate::cluster::apply::ApplyError;
 use crate::cluster::ledger::Owned;
 use crate::cluster::tenancy::MoveInError;
 use crate::images::ImageError;
-use crate::plan::{NodeId, NodeKind, NodeSpec};
+use crate::plan::{Cluster, Image, NodeId, NodeKind, NodeSpec};
 use crate::readiness::{Change, Finding, ObjectKey, Patience, Role, Verdict, pods};
 
 /// Kinds that are what they should be as soon as they exist: watching them would tell nothing. A claim is
@@ -153,11 +153,23 @@ impl Walk<'_> {
         if over {
             let id = self.runs[index].node.id.clone();
             let mut failure = self.failure(Some(&id), finding.cause, finding.message);
-            failure.hint = finding.hint;
+            failure.hint = self.not_pulled(&failure.cause).or(finding.hint);
             return Err(failure);
         }
         self.detail(index, detail);
         Ok(())
+    }
+
+    /// On a cluster that envctl puts no images on: what the file says about one doesn't help there.
+    fn not_pulled(&self, cause: &Cause) -> Option<String> {
+        let (Cause::ImageNotFound { image }, Cluster::Context(context)) = (cause, &self.around.plan.cluster) else {
+            return None;
+        };
+        let mapped = match self.around.plan.images.get(image)? {
+            Image { docker: Some(_), .. } => "its `docker` mapping is built for kind and minikube only",
+            _ => "its `process` mapping runs on the embedded cluster only",
+        };
+        Some(format!("{mapped}: the nodes of context {context:?} must have an image {image:?}, or be able to pull it"))
     }
 
     /// Whether a manifest, job or key that doesn't wait for this node is still on its way: it could make what is missing.
@@ -252,6 +264,7 @@ impl Walk<'_> {
             ApplyError::NoSuchKind { api_version, kind } => {
                 (Cause::Rejected { object: format!("{api_version} {kind}"), status: 404 }, error.to_string())
             }
+            ApplyError::NotOurs(object) => (Cause::Rejected { object: object.clone(), status: 409 }, error.to_string()),
             ApplyError::Unanswered { .. } => {
                 (Cause::ClusterUnavailable, format!("the cluster's API did not answer: {}", chain(error)))
             }

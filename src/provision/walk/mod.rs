@@ -35,7 +35,7 @@ use crate::images::{Builds, ImageError};
 use crate::keys::{self, KeyError, Keyring};
 use crate::objects::{self, Context};
 use crate::plan::{Condition, Node, NodeId, NodeKind, NodeSpec, Plan, PortId, Protocol};
-use crate::readiness::watches::Watches;
+use crate::readiness::watches::{Jobs, Watches};
 use crate::readiness::{Change, Finding, Observed};
 
 /// How long a failed `up` waits for requests in flight, so that what they made is recorded.
@@ -91,6 +91,7 @@ pub(super) struct Run<'a> {
 /// A task's answer.
 enum Done {
     Namespace(Result<Applied, MoveInError>),
+    Settled(Vec<String>),
     Image(String, Result<(), ImageError>),
     Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
     Issued(usize, Result<String, KeyError>),
@@ -134,7 +135,9 @@ enum Secret {
 impl<'a> Walk<'a> {
     pub fn new(around: Surroundings<'a>, held: Held<'a>) -> Self {
         let namespace = &around.session.namespace;
-        let (watches, changes) = Watches::start(around.client.clone(), namespace);
+        let jobs = around.plan.nodes.iter().any(|node| node.id.kind == NodeKind::Job);
+        let jobs = if jobs { Jobs::Some } else { Jobs::None };
+        let (watches, changes) = Watches::start(around.client.clone(), namespace, jobs);
         let context = Context {
             session: around.session.id.clone(),
             namespace: namespace.clone(),
@@ -144,9 +147,17 @@ impl<'a> Walk<'a> {
             around.plan.nodes.iter().map(|node| Run::new(node, is_concerned(&around.options.scope, node))).collect();
         let by_id = runs.iter().enumerate().map(|(index, run)| (run.node.id.clone(), index)).collect();
         let again = held.ledger.nodes().next().is_some();
-        let first_lists = if again { ["Deployment", "ReplicaSet", "Job", "Pod"].as_slice() } else { &[] };
+        let first_lists = match (again, jobs) {
+            (false, _) => [].as_slice(),
+            (true, Jobs::None) => &["Deployment", "ReplicaSet", "Pod"],
+            (true, Jobs::Some) => &["Deployment", "ReplicaSet", "Pod", "Job"],
+        };
+        let applier = Arc::new(Applier::new(around.client.clone(), namespace));
+        if let (Some(_), Some(uid)) = (&around.lodging, &*held.namespace) {
+            applier.own(namespace, uid);
+        }
         Self {
-            applier: Arc::new(Applier::new(around.client.clone(), namespace)),
+            applier,
             began: Instant::now(),
             runs,
             by_id,
@@ -202,7 +213,20 @@ impl<'a> Walk<'a> {
     async fn walk(&mut self, give_up: impl Future<Output = GiveUp> + Send) -> Result<(), Box<Failure>> {
         let mut give_up = std::pin::pin!(give_up);
         let provider = self.around.provider.clone();
-        let mut lost = std::pin::pin!(provider.lost());
+        let lodging = self.around.lodging.clone();
+        let evicted = async {
+            match lodging {
+                Some(lodging) => ClusterError::Evicted(lodging.lost().await),
+                None => std::future::pending().await,
+            }
+        };
+        let lost = async {
+            tokio::select! {
+                error = provider.lost() => error,
+                error = evicted => error,
+            }
+        };
+        let mut lost = std::pin::pin!(lost);
         self.begin()?;
         loop {
             // A node that became ready may have been what another's finding waited for.
@@ -410,9 +434,14 @@ impl<'a> Walk<'a> {
     fn done(&mut self, done: Done) -> Result<(), Box<Failure>> {
         match done {
             Done::Namespace(Ok(applied)) => {
+                if let Some(lodging) = self.around.lodging.clone() {
+                    self.applier.own(&applied.key.name, &applied.expected.uid);
+                    self.actions.spawn(async move { Done::Settled(lodging.settled().await) });
+                }
                 *self.held.namespace = Some(applied.expected.uid);
                 self.warn(None, applied.warnings);
             }
+            Done::Settled(warnings) => self.warn(None, warnings),
             Done::Namespace(Err(error)) => return Err(self.not_moved_in(&error)),
             Done::Image(name, Ok(())) => {
                 self.runnable.insert(name);

@@ -4,16 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::cluster::tenancy::{Lodging, record::Lodged};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::cluster::tenancy::record::Lodged;
+use crate::cluster::tenancy::{LEASE, LEASE_VARIABLE, Lodging};
 use crate::cluster::{Access, ClusterError, Provider, Removal, Setting, Tenancy, kubeconfig};
+use crate::envfile::TimeSpan;
 use crate::keys::Keyring;
 use crate::plan::{Cluster, Plan, Viewpoint};
 use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Options, Provisioner, Revoke, Scope, Session};
+use crate::session::launch;
 use crate::session::record::Record;
+use crate::session::state::StateDirectory;
+use crate::teardown::abandoned::{self, Found};
 use crate::teardown::{self, Removed};
 
-/// How long a session's things on a cluster may take to be gone before what holds them is reported.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what another session left may take to be gone before the next is looked at.
+const SWEEPING: Duration = Duration::from_secs(60);
 
 /// A cluster, and the session's things in it.
 pub struct Environment {
@@ -23,6 +31,10 @@ pub struct Environment {
     /// Where the cluster isn't the session's own.
     lodging: Option<Arc<Lodging>>,
     cluster: Cluster,
+    needs: teardown::Needs,
+    /// Removes what others left on the same cluster, once this session is ready.
+    sweeping: JoinSet<()>,
+    state: StateDirectory,
 }
 
 impl Environment {
@@ -44,6 +56,8 @@ impl Environment {
             Box::new(failure)
         };
         let directory = record.kubeconfig.parent().unwrap_or(std::path::Path::new("/"));
+        // sessions/<id>, so the state directory is two up.
+        let state = StateDirectory::at(directory.ancestors().nth(2).unwrap_or(directory).to_owned());
         let setting = Setting { namespace: &record.namespace, directory, variables };
         let provider = crate::cluster::provider(plan, setting).map_err(unavailable)?;
         let access = provider.start().await.map_err(unavailable)?;
@@ -57,12 +71,24 @@ impl Environment {
             Tenancy::Guest { cluster } => {
                 let lodged =
                     Lodged::new(cluster, kubeconfig::server(&access.kubeconfig), &record.id, &record.namespace);
-                Some(Arc::new(Lodging::new(lodged, directory)))
+                let client = access.client(&record.namespace).await.map_err(unavailable)?;
+                let lease = variables.get(LEASE_VARIABLE).and_then(|lease| lease.parse::<TimeSpan>().ok());
+                let lease = lease.map_or(LEASE, |lease| lease.0);
+                Some(Arc::new(Lodging::new(client, lodged, directory, lease)))
             }
         };
         let provisioner =
             Provisioner::new(provider.clone(), &access, session, lodging.clone(), keys).await.map_err(unavailable)?;
-        Ok(Self { provider, access, provisioner, lodging, cluster: plan.cluster.clone() })
+        Ok(Self {
+            provider,
+            access,
+            provisioner,
+            lodging,
+            cluster: plan.cluster.clone(),
+            needs: teardown::needs(plan),
+            sweeping: JoinSet::new(),
+            state,
+        })
     }
 
     /// Where it runs.
@@ -80,9 +106,26 @@ impl Environment {
         self.provisioner.client()
     }
 
-    /// The provider, to be told when the cluster is lost.
+    /// The provider, to be asked what only it knows.
     pub fn provider(&self) -> Arc<dyn Provider> {
         self.provider.clone()
+    }
+
+    /// Resolves with the reason when the session can no longer be; pending for ever while it can.
+    pub fn lost(&self) -> impl Future<Output = String> + Send + 'static {
+        let (provider, lodging) = (self.provider.clone(), self.lodging.clone());
+        async move {
+            let evicted = async {
+                match &lodging {
+                    Some(lodging) => lodging.lost().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                error = provider.lost() => format!("its cluster was lost: {error}"),
+                why = evicted => format!("its place on the cluster was lost: {why}"),
+            }
+        }
     }
 
     /// Applies a plan, or a part of it, and waits until that is ready.
@@ -98,7 +141,14 @@ impl Environment {
         give_up: impl Future<Output = GiveUp> + Send,
     ) -> Result<(), Box<Failure>> {
         let options = Options { environment: variables, scope, ..Options::default() };
-        self.provisioner.up(plan, &options, events, give_up).await
+        // Also when it fails: what was applied is stopped in this order.
+        self.needs = teardown::needs(plan);
+        self.provisioner.up(plan, &options, events, give_up).await?;
+        if let Some(lodging) = self.lodging.as_ref().filter(|_| self.sweeping.is_empty()) {
+            let (client, own, state) = (self.provisioner.client(), lodging.lodged(), self.state.clone());
+            self.sweeping.spawn(async move { sweep(&client, &own, &state).await });
+        }
+        Ok(())
     }
 
     /// The session's keys.
@@ -139,7 +189,9 @@ impl Environment {
     }
 
     /// Takes everything away; first, while their services are there, the keys that the file says how to revoke.
-    pub async fn remove(&mut self, plan: Option<&Plan>, grace: Duration) -> Removal {
+    /// What is on a cluster of others is waited for as long as `patience`.
+    pub async fn remove(mut self, plan: Option<&Plan>, grace: Duration, patience: Duration) -> Removal {
+        self.sweeping.shutdown().await;
         // Without grace there is nobody to ask: the cluster was lost, or it is to be over at once.
         let unrevoked = match plan.filter(|_| !grace.is_zero()) {
             Some(plan) => tokio::time::timeout(grace, self.provisioner.revoke(plan, Revoke::All)).await,
@@ -147,7 +199,7 @@ impl Environment {
         };
         let mut left = unrevoked.unwrap_or_else(|_| vec![format!("keys that were not revoked within {grace:?}")]);
         if let Some(lodging) = &self.lodging {
-            left.append(&mut self.move_out(lodging).await);
+            left.append(&mut self.move_out(lodging, patience).await);
         }
         let mut removal = self.provider.remove(grace).await.unwrap_or_else(|error| Removal {
             killed: Vec::new(),
@@ -157,15 +209,50 @@ impl Environment {
         removal
     }
 
-    async fn move_out(&self, lodging: &Lodging) -> Vec<String> {
+    async fn move_out(&self, lodging: &Lodging, patience: Duration) -> Vec<String> {
+        lodging.rest().await;
         let lodged = lodging.lodged();
-        match teardown::remove_namespace(&self.provisioner.client(), &lodged, PATIENCE).await {
+        let (client, ledger) = (self.provisioner.client(), self.provisioner.ledger());
+        match teardown::move_out(&client, &lodged, ledger, &self.needs, patience).await {
             Ok(Removed::Gone | Removed::NotOurs) => match lodging.moved_out() {
                 Ok(()) => Vec::new(),
                 Err(error) => vec![format!("the record of namespace {}: {error}", lodged.namespace)],
             },
             Ok(Removed::Held(by)) => by,
-            Err(error) => vec![format!("namespace {} on {}: {error}", lodged.namespace, lodged.server)],
+            Err(error) => {
+                vec![format!("namespace {} on {}: {error}; `envctl gc` tries again", lodged.namespace, lodged.server)]
+            }
         }
+    }
+}
+
+/// Removes what other sessions left on this cluster whose agent is gone: those of this machine, and those whose lease has expired.
+/// Nobody waits for it: what fails is left to the next one and to `envctl gc`.
+async fn sweep(client: &kube::Client, own: &Lodged, state: &StateDirectory) {
+    let directories = launch::left(state).unwrap_or_default();
+    for directory in directories {
+        let Ok(lodged) = abandoned::on_disk(directory.path()) else { continue };
+        if lodged.cluster != own.cluster {
+            continue;
+        }
+        match abandoned::remove(directory.path(), &lodged, SWEEPING).await {
+            Ok(Removed::Gone | Removed::NotOurs) => {
+                info!(namespace = lodged.namespace, "removed what a dead session left");
+                if let Err(error) = launch::forget_left(state, &directory) {
+                    warn!(%error, "its files could not be removed");
+                }
+            }
+            other => warn!(namespace = lodged.namespace, ?other, "what a dead session left is still there"),
+        }
+    }
+    let found = match abandoned::on_cluster(client, &own.cluster, &own.server).await {
+        Ok(found) => found,
+        Err(error) => return warn!(%error, "other sessions on this cluster cannot be seen"),
+    };
+    let live: Vec<String> = state.live().unwrap_or_default().into_iter().map(|record| record.namespace).collect();
+    let expired = found.iter().filter(|found| found.expired && !live.contains(&found.lodged.namespace));
+    for Found { lodged, holder, silent, .. } in expired {
+        let removed = teardown::remove_namespace(client, lodged, SWEEPING).await;
+        info!(namespace = lodged.namespace, holder, silent, ?removed, "removed an expired session");
     }
 }

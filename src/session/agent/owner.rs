@@ -25,6 +25,7 @@ use super::connection::{Caller, CallerId, Connection, Message};
 use super::environment::Environment;
 use super::work::{Outcome, bring_up};
 use crate::cluster::Removal;
+use crate::cluster::tenancy::record::Lodged;
 use crate::plan::NodeId;
 use crate::provision::{Cause, Event, EventSink, Failure, NodeState};
 use crate::redact::Shared;
@@ -35,6 +36,8 @@ use crate::session::{SessionError, launch, lookup};
 
 /// How long services get between SIGTERM and SIGKILL at `down`, at most.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a session's things on a cluster may take to be gone before what holds them is reported, unless `down` says.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long replies that are under way may take to be written before the process ends.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -92,6 +95,7 @@ pub struct Owner {
     ttl: Duration,
     last_use: SystemTime,
     lost: JoinSet<String>,
+    patience: Duration,
 }
 
 impl Owner {
@@ -125,6 +129,7 @@ impl Owner {
             ttl: Duration::from_secs(4 * 3600),
             last_use: SystemTime::now(),
             lost: JoinSet::new(),
+            patience: PATIENCE,
         })
     }
 
@@ -195,8 +200,9 @@ impl Owner {
                 self.ask_rotate(caller, request);
                 None
             }
-            Message::Request(caller, Request::Down) => {
+            Message::Request(caller, Request::Down { timeout }) => {
                 info!("asked to end");
+                self.patience = timeout.map_or(self.patience, Duration::from_millis);
                 self.ended_for.push(caller);
                 Some(End { why: Some("it was taken down by another command".to_owned()), grace: GRACE })
             }
@@ -429,8 +435,7 @@ impl Owner {
         if self.lost.is_empty()
             && let Some(environment) = &self.environment
         {
-            let provider = environment.provider();
-            self.lost.spawn(async move { format!("its cluster was lost: {}", provider.lost().await) });
+            self.lost.spawn(environment.lost());
         }
         let took = milliseconds(began.elapsed());
         match outcome.result {
@@ -532,6 +537,16 @@ impl Owner {
         Some(End { why: Some("nothing used it for its idle time".to_owned()), grace: GRACE })
     }
 
+    /// What was not waited for on a cluster that isn't the session's own.
+    fn lodged(&self) -> Vec<String> {
+        match Lodged::read(self.directory.path()) {
+            Ok(Some(lodged)) => {
+                vec![format!("namespace {} on {}: `envctl gc` removes it", lodged.namespace, lodged.server)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Takes everything away and says so to everyone who waits.
     async fn end(&mut self, mut end: End, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<(), AgentError> {
         info!(why = end.why, "ending");
@@ -542,18 +557,18 @@ impl Owner {
         let mut others = Vec::new();
         let removal = {
             let mine = (self.working.take(), self.environment.take());
-            let removing = take_away(mine, self.last.take(), end.grace, &mut others);
+            let removing = take_away(mine, self.last.take(), end.grace, self.patience, &mut others);
             tokio::pin!(removing);
             loop {
                 tokio::select! {
                     removal = &mut removing => break removal,
                     Some(message) = messages.recv() => match message {
-                        Message::Request(caller, Request::Down) => self.ended_for.push(caller),
+                        Message::Request(caller, Request::Down { .. }) => self.ended_for.push(caller),
                         Message::Request(caller, Request::Status) => caller.reply(Reply::Status(Box::new(self.status()))),
                         Message::Request(caller, _) => caller.reply(Reply::Ending),
                         Message::Cancel(_, true) => {
                             end.why = Some("it was killed".to_owned());
-                            break Removal::default();
+                            break Removal { killed: Vec::new(), left: self.lodged() };
                         }
                         Message::Cancel(_, false) | Message::Gone(_) => {}
                     },
@@ -582,6 +597,7 @@ async fn take_away(
     (working, mut environment): (Option<Working>, Option<Environment>),
     last: Option<Arc<UpRequest>>,
     grace: Duration,
+    patience: Duration,
     others: &mut Vec<Caller>,
 ) -> Removal {
     if let Some(mut working) = working {
@@ -593,7 +609,7 @@ async fn take_away(
         }
     }
     match environment {
-        Some(mut environment) => environment.remove(last.as_ref().map(|request| &request.plan), grace).await,
+        Some(environment) => environment.remove(last.as_ref().map(|request| &request.plan), grace, patience).await,
         None => Removal::default(),
     }
 }
