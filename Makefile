@@ -1,5 +1,5 @@
 # `make demo` and `make test` are the README's two commands.
-.PHONY: cluster-up cluster-down generate generated demo test check fmt clippy docs deny bench
+.PHONY: cluster-up cluster-down generate generated demo test check fmt clippy docs deny bench bench-codespace
 
 demo:
 	cargo build --locked --bin envctl --example platform
@@ -27,6 +27,11 @@ deny:
 bench:
 	cargo build --locked --release --bin envctl --examples --bench envctl
 	cargo bench --locked --bench envctl
+
+# envs/codespace.yaml against a script that starts the same programs; needs PostgreSQL and python3-venv.
+bench-codespace:
+	cargo build --locked --release --bin envctl
+	benches/codespace.sh target/release/envctl
 
 # The checked-in Kubernetes tables; KUBERNETES_FACTS is the folder that tools/schema-gen reads.
 KUBERNETES_FACTS ?= ../shared/kubernetes-1.36

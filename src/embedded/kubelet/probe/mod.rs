@@ -64,9 +64,10 @@ where
     let mut next = start;
     loop {
         tokio::time::sleep_until(next).await;
+        let began = Instant::now();
         let result = check::probe(&site, &container, probe, settings.timeout).await;
         let now = Instant::now();
-        let step = schedule.note(result.is_ok(), now - start);
+        let step = schedule.note(result.is_ok(), now - start, now - began);
         if let Err(words) = result
             && step.report
             && !tell(Report::Failed(words)).await

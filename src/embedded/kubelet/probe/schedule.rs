@@ -1,10 +1,11 @@
 //! When a probe runs and what its results amount to. Pure.
 //!
 //! Upstream probes once a period (`pkg/kubelet/prober/worker.go`). Here the first probe runs at once after
-//! `initialDelaySeconds`, and after a failure the next comes in 1, 2, 4, 8 … ms (10 ms for exec), up to the
-//! period, so that a pod is Ready when it is. Thresholds keep upstream's pace: periods are counted from
-//! the container's start, each one counts at most one failure, and the first one none — upstream's first
-//! probe comes at some moment within it.
+//! `initialDelaySeconds`, and while it fails the next comes after an eighth of the time that it has failed for (at least
+//! 1 ms, 10 ms for exec; at most the period), so that a pod is Ready when it is, or an eighth later. A probe that takes
+//! long itself comes less often: three quarters of the time are the program's. Thresholds keep upstream's pace:
+//! periods are counted from the container's start, each one counts at most one failure, and the first one none —
+//! upstream's first probe comes at some moment within it.
 
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ pub struct Settings {
     pub success_threshold: u32,
     /// Failures in a row that count.
     pub failure_threshold: u32,
-    /// The first wait after a failure.
-    pub first_retry: Duration,
+    /// The shortest wait after a failure.
+    pub shortest_retry: Duration,
 }
 
 impl Settings {
@@ -42,10 +43,15 @@ impl Settings {
             timeout: seconds(probe.timeout_seconds.filter(|value| *value > 0), 1),
             success_threshold: count(probe.success_threshold, 1),
             failure_threshold: count(probe.failure_threshold, 3),
-            first_retry: Duration::from_millis(if probe.exec.is_some() { 10 } else { 1 }),
+            shortest_retry: Duration::from_millis(if probe.exec.is_some() { 10 } else { 1 }),
         }
     }
 }
+
+/// Waiting for a program costs at most this part of the time that it has failed for.
+const RETRY_PART: u32 = 8;
+/// How much longer than a probe takes the next one waits.
+const PROBE_PART: u32 = 3;
 
 /// What one result did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +71,8 @@ pub struct Schedule {
     settings: Settings,
     last: Option<bool>,
     run: u32,
-    retry: Duration,
+    /// When the failures in a row began: the first ones, with the container.
+    failing_since: Duration,
     counted_slot: Option<u64>,
     reported_slot: Option<u64>,
 }
@@ -73,18 +80,22 @@ pub struct Schedule {
 impl Schedule {
     /// Before the first probe.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, last: None, run: 0, retry: settings.first_retry, counted_slot: None, reported_slot: None }
+        let failing_since = Duration::ZERO;
+        Self { settings, last: None, run: 0, failing_since, counted_slot: None, reported_slot: None }
     }
 
-    /// Takes a result that came `since_start` after probing began (the container's start plus the initial delay).
-    pub fn note(&mut self, success: bool, since_start: Duration) -> Step {
+    /// Takes a result that came `since_start` after probing began (the container's start plus the initial delay), from a
+    /// probe that took as long as `took`.
+    pub fn note(&mut self, success: bool, since_start: Duration, took: Duration) -> Step {
+        if self.last == Some(true) {
+            self.failing_since = since_start;
+        }
         if self.last != Some(success) {
             self.last = Some(success);
             self.run = 0;
             self.counted_slot = None;
         }
         if success {
-            self.retry = self.settings.first_retry;
             self.run = self.run.saturating_add(1);
             let settled = (self.run >= self.settings.success_threshold).then_some(true);
             return Step { settled, report: false, wait: self.settings.period };
@@ -99,8 +110,9 @@ impl Schedule {
         if report {
             self.reported_slot = Some(slot);
         }
-        let wait = self.retry.min(self.settings.period);
-        self.retry = (self.retry * 2).min(self.settings.period);
+        let failing = since_start.saturating_sub(self.failing_since);
+        let wait = (failing / RETRY_PART).max(took * PROBE_PART).max(self.settings.shortest_retry);
+        let wait = wait.min(self.settings.period);
         let settled = (self.run >= self.settings.failure_threshold).then_some(false);
         Step { settled, report, wait }
     }
@@ -119,7 +131,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             success_threshold,
             failure_threshold,
-            first_retry: MS,
+            shortest_retry: MS,
         })
     }
 
@@ -128,7 +140,7 @@ mod tests {
         let mut now = Duration::ZERO;
         let mut events = 0;
         loop {
-            let step = schedule.note(false, now);
+            let step = schedule.note(false, now, Duration::ZERO);
             events += usize::from(step.report);
             if step.settled == Some(false) {
                 return (now, events);
@@ -141,16 +153,35 @@ mod tests {
     fn first_failures_retry_fast_and_do_not_count() {
         let mut schedule = schedule(10, 1, 1);
         let mut now = Duration::ZERO;
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            let step = schedule.note(false, now);
-            assert_eq!(step.settled, None);
-            assert!(!step.report);
-            waits.push(step.wait.as_millis());
+        for _ in 0..40 {
+            let step = schedule.note(false, now, Duration::ZERO);
+            assert_eq!((step.settled, step.report), (None, false));
+            assert_eq!(step.wait, (now / 8).max(MS), "what becomes ready now is seen an eighth later at most");
             now += step.wait;
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128]);
-        assert_eq!(schedule.note(true, now).settled, Some(true));
+        assert!(now > Duration::from_millis(300), "few probes reach far: {now:?}");
+        assert_eq!(schedule.note(true, now, Duration::ZERO).settled, Some(true));
+    }
+
+    #[test]
+    fn waits_grow_up_to_the_period_and_begin_anew_after_a_success() {
+        let mut schedule = schedule(10, 1, 3);
+        let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
+        assert_eq!(schedule.note(false, minute * 2, Duration::ZERO).wait, Duration::from_secs(10));
+        assert!(schedule.note(true, minute * 3, Duration::ZERO).settled.is_some());
+        assert_eq!(schedule.note(false, minute * 4, Duration::ZERO).wait, MS);
+        assert_eq!(schedule.note(false, minute * 4 + second, Duration::ZERO).wait, second / 8);
+    }
+
+    #[test]
+    fn a_slow_probe_leaves_the_program_most_of_the_time() {
+        let mut schedule = schedule(10, 1, 3);
+        assert_eq!(schedule.note(false, 100 * MS, 100 * MS).wait, 300 * MS);
+        assert_eq!(
+            schedule.note(false, Duration::from_secs(20), 4_000 * MS).wait,
+            Duration::from_secs(10),
+            "the period"
+        );
     }
 
     #[test]
@@ -167,17 +198,17 @@ mod tests {
     #[test]
     fn a_success_starts_the_count_again() {
         let mut schedule = schedule(1, 1, 2);
-        assert_eq!(schedule.note(false, Duration::from_millis(1_500)).settled, None);
-        assert_eq!(schedule.note(true, Duration::from_millis(1_600)).settled, Some(true));
-        assert_eq!(schedule.note(false, Duration::from_millis(2_600)).settled, None);
-        assert_eq!(schedule.note(false, Duration::from_millis(2_601)).settled, None, "same period");
-        assert_eq!(schedule.note(false, Duration::from_millis(3_100)).settled, Some(false));
+        assert_eq!(schedule.note(false, Duration::from_millis(1_500), Duration::ZERO).settled, None);
+        assert_eq!(schedule.note(true, Duration::from_millis(1_600), Duration::ZERO).settled, Some(true));
+        assert_eq!(schedule.note(false, Duration::from_millis(2_600), Duration::ZERO).settled, None);
+        assert_eq!(schedule.note(false, Duration::from_millis(2_601), Duration::ZERO).settled, None, "same period");
+        assert_eq!(schedule.note(false, Duration::from_millis(3_100), Duration::ZERO).settled, Some(false));
     }
 
     #[test]
     fn success_threshold() {
         let mut schedule = schedule(1, 2, 1);
-        assert_eq!(schedule.note(true, MS).settled, None);
-        assert_eq!(schedule.note(true, Duration::from_secs(1)).settled, Some(true));
+        assert_eq!(schedule.note(true, MS, Duration::ZERO).settled, None);
+        assert_eq!(schedule.note(true, Duration::from_secs(1), Duration::ZERO).settled, Some(true));
     }
 }
