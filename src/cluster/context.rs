@@ -85,7 +85,7 @@ impl Provider for Context {
         Ok(())
     }
 
-    fn digest(&self, _image: &str, _command: &[String], _args: &[String]) -> Option<String> {
+    fn digest(&self, _image: &plan::Image, _command: &[String], _args: &[String]) -> Option<String> {
         None
     }
 

@@ -75,9 +75,9 @@ impl Provider for Embedded {
         Ok(())
     }
 
-    fn digest(&self, image: &str, command: &[String], args: &[String]) -> Option<String> {
-        let image = self.cluster.get()?.image(image)?;
-        Some(process::digest(&image, command, args))
+    fn digest(&self, image: &plan::Image, command: &[String], args: &[String]) -> Option<String> {
+        let runs = image.process.is_some() || !image.entrypoint.is_empty();
+        runs.then(|| process::digest(image, &self.project_root, command, args))
     }
 
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError> {

@@ -42,7 +42,7 @@ pub trait Provider: Send + Sync + 'static {
 
     /// A digest of the files that an image run with this command consists of here, stamped on pods so that a rebuilt program is a
     /// difference; `None` where the image's name already says it.
-    fn digest(&self, image: &str, command: &[String], args: &[String]) -> Option<String>;
+    fn digest(&self, image: &plan::Image, command: &[String], args: &[String]) -> Option<String>;
 
     /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;

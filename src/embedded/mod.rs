@@ -192,11 +192,6 @@ impl EmbeddedCluster {
         self.api.creator(uid)
     }
 
-    /// What an image's name means to the node.
-    pub fn image(&self, name: &str) -> Option<Image> {
-        self.images.borrow().get(name).cloned()
-    }
-
     /// Connects to a ready endpoint of a service; waits for the node, and for an endpoint to appear. The caller owns the deadline.
     ///
     /// # Errors

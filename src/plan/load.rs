@@ -273,6 +273,7 @@ impl<'a> Builder<'a> {
                 workdir: self.absolute(process.workdir.as_ref().map_or("", |path| path.text.as_str())),
                 user: process.user.as_ref().map(|user| user.0.clone()),
                 build: words(&process.build),
+                sources: process.sources.iter().map(|path| self.absolute(&path.text)).collect(),
                 env: process.env.iter().map(|(name, value)| (name.value.clone(), value.value.0.clone())).collect(),
             }
         });

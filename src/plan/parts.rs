@@ -60,6 +60,9 @@ pub struct ProcessImage {
     /// Run in the project root before anything that uses the image starts; empty: nothing to build.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub build: Vec<String>,
+    /// Files and directories that it consists of besides its program, absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<PathBuf>,
     /// The image's own variables, in the file's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<(String, String)>,

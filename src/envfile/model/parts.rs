@@ -31,6 +31,9 @@ record! {
         user("user"): Option<UserName>,
         /// A command that builds it, run in the project root before anything that uses it starts.
         build("build"): Option<Command>,
+        /// What it consists of besides its program, relative to the project root, such as directories of scripts: a change there is a
+        /// difference, as a rebuilt program is. Names in them that begin with a dot, and `__pycache__`, don't count.
+        sources("sources"): Vec<Name<AnyText>>,
         /// The image's own variables.
         env("env"): Map<VariableName, Spanned<PlainText>>,
     }

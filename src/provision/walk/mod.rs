@@ -417,13 +417,16 @@ impl<'a> Walk<'a> {
                 let text = |templates: &[crate::plan::Template]| -> Vec<String> {
                     templates.iter().map(|template| template.as_text().unwrap_or_default().to_owned()).collect()
                 };
-                let digest = provider.digest(&workload.image, &text(&workload.command), &text(&workload.args));
+                let image = self.around.plan.images.get(&workload.image);
+                let digest =
+                    image.and_then(|image| provider.digest(image, &text(&workload.command), &text(&workload.args)));
                 context.image_digests.extend(digest.map(|digest| (workload.image.clone(), digest)));
             }
             None => {
-                let names = self.around.plan.images.keys();
-                context.image_digests =
-                    names.filter_map(|name| Some((name.clone(), provider.digest(name, &[], &[])?))).collect();
+                let images = self.around.plan.images.iter();
+                context.image_digests = images
+                    .filter_map(|(name, image)| Some((name.clone(), provider.digest(image, &[], &[])?)))
+                    .collect();
             }
         }
         let mut rendered = objects::render(self.around.plan, &node.id, &context)?;
