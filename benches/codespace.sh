@@ -56,7 +56,6 @@ directly() {
 
 by_envctl() {
     "$envctl" up >"$1" 2>&1 || { cat "$1" >&2; return 1; }
-    "$envctl" exec api -- python examples/codespace/manage.py issue_key --user=demo >/dev/null
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
@@ -76,7 +75,7 @@ for round in $(seq "$rounds"); do
     began=$(millis)
     by_envctl "$data/up.log"
     up+=($(($(millis) - began)))
-    #"$envctl" env --format dotenv | grep -q '^API_KEY=.'
+    "$envctl" env --format dotenv | grep -q '^API_KEY=.'
     "$envctl" down 2>/dev/null
     echo "round $round: script ${script[-1]} ms, envctl up ${up[-1]} ms"
     rm -rf "$data"
