@@ -3,7 +3,7 @@
 use kube::api::LogParams;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, ended, is_ready, is_running, main, shell, shell_with};
+use super::rig::{Rig, ended, is_ready, is_running, main, shell, shell_with};
 
 /// A container with a directory that outlives its runs.
 fn keeping(script: &str, fields: Value) -> Value {

@@ -11,6 +11,7 @@ mod require;
 mod lifecycle;
 mod network;
 mod rig;
+mod served;
 mod start;
 mod streams;
 mod volumes;

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envctl::embedded::apiserver::{ApiServer, Config as ApiConfig, User};
+use envctl::embedded::apiserver::User;
 use envctl::embedded::kubelet::image::{Image, ImageTable};
 use envctl::embedded::kubelet::process::{Options, ProcessRuntime};
 use envctl::embedded::kubelet::proxy::PortRef;
-use envctl::embedded::kubelet::runtime::NodeNetwork as _;
 use envctl::embedded::kubelet::{Config, Kubelet};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
@@ -16,16 +15,14 @@ use kube::api::{
     Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, PostParams, TypeMeta, WatchEvent,
     WatchParams,
 };
-use kube::config::Kubeconfig;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::served::{NODE_OF_PODS, Served};
 use crate::require::require;
 
 /// Longer than anything here takes; a kubelet's longest wait in these tests is the 10 s of a back-off.
@@ -38,12 +35,9 @@ pub struct Rig {
     /// Seen by pods at its own path.
     pub directory: tempfile::TempDir,
     pub images: watch::Sender<Arc<ImageTable>>,
-    address: String,
-    api: ApiServer,
+    served: Served,
     kubelet: Kubelet,
     runtime: Arc<ProcessRuntime>,
-    stop: CancellationToken,
-    serving: JoinSet<()>,
 }
 
 impl Rig {
@@ -61,22 +55,17 @@ impl Rig {
             return None;
         }
         let runtime = runtime.expect("required");
-        let api = ApiServer::new(ApiConfig::default()).expect("an API server");
-        let outside = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = format!("https://{}", outside.local_addr().expect("an address"));
-        let inside = runtime.listen("10.96.0.1:443".parse().expect("an address")).await.expect("the service's address");
-        let (stop, mut serving) = (CancellationToken::new(), JoinSet::new());
-        for listener in [outside, inside] {
-            let (api, stop) = (api.clone(), stop.clone());
-            serving.spawn(async move { api.serve(listener, stop).await.expect("served") });
-        }
+        let Some(mut served) = Served::start(&runtime).await else {
+            runtime.stop().await;
+            return None;
+        };
         let image = Image { path: vec![crate::hello::directory()], ..Image::default() };
         let (images, table) = watch::channel(Arc::new(ImageTable::from([("host".to_owned(), image)])));
         let config = Config {
             node_name: "node".to_owned(),
             state_dir: directory.path().join("state"),
-            client: api.client(User::node("node")),
-            proxy_client: api.client(User::new("system:kube-proxy", &[])),
+            client: served.client_as(User::node("node")),
+            proxy_client: served.client_as(User::new("system:kube-proxy", &[])),
             runtime: runtime.clone(),
             network: runtime.clone(),
             images: table,
@@ -84,25 +73,22 @@ impl Rig {
             dns_ip: "10.96.0.10".parse().expect("an address"),
         };
         let kubelet = Kubelet::start(config, CancellationToken::new()).await.expect("a kubelet");
-        api.connect_node(kubelet.router());
-        let client = client_of(&api.kubeconfig(&address, &api.mint_token(User::admin()), "default")).await;
-        Some(Self { client, directory, images, address, api, kubelet, runtime, stop, serving })
+        served.connect(&kubelet).await;
+        let client = served.administrator().await;
+        Some(Self { client, directory, images, served, kubelet, runtime })
     }
 
     /// Everything ends; nothing may be left of it.
-    pub async fn end(mut self) {
+    pub async fn end(self) {
         self.kubelet.stop().await;
-        self.stop.cancel();
-        while let Some(served) = self.serving.join_next().await {
-            served.expect("it served to the end");
-        }
+        self.served.end().await;
         self.runtime.stop().await;
         self.runtime.ended().await;
     }
 
     /// A client with a token, over TLS.
     pub async fn client_with(&self, token: &str) -> kube::Client {
-        client_of(&self.api.kubeconfig(&self.address, token, "default")).await
+        self.served.client_with(token).await
     }
 
     fn dynamic(&self, version: &str, kind: &str) -> Api<DynamicObject> {
@@ -139,6 +125,9 @@ impl Rig {
 
     pub async fn labelled_pod(&self, name: &str, labels: Value, spec: Value) {
         let mut whole = json!({"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 2});
+        if let Some(node) = NODE_OF_PODS {
+            whole["nodeName"] = json!(node);
+        }
         for (key, value) in spec.as_object().expect("a map") {
             whole[key] = value.clone();
         }
@@ -262,12 +251,6 @@ impl Rig {
             .map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
             .collect()
     }
-}
-
-async fn client_of(kubeconfig: &str) -> kube::Client {
-    let config = Kubeconfig::from_yaml(kubeconfig).expect("a kubeconfig");
-    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("a configuration");
-    kube::Client::try_from(config).expect("a client")
 }
 
 /// As kubectl reads it: a failure's cause `ExitCode`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envctl::embedded::kubelet::image::Image;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, ended, is_running, main, phase, shell_with};
+use super::rig::{Rig, ended, is_running, main, phase, shell_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_readiness_probe() {

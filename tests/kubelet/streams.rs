@@ -5,7 +5,7 @@ use kube::api::{AttachParams, LogParams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{Rig, exit_code, shell, shell_with};
+use super::rig::{Rig, exit_code, shell, shell_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_followed_to_the_end() {

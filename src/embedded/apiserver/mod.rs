@@ -54,6 +54,18 @@ pub struct Config {
     pub cluster_domain: String,
     /// Who makes volumes for claims of the default storage class `standard`; `None`: there is no default class.
     pub storage_provisioner: Option<String>,
+    /// Who decides where pods run.
+    pub scheduling: Scheduling,
+}
+
+/// Who decides where pods run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheduling {
+    /// Admission, while a pod is created: no scheduler is needed.
+    #[default]
+    Admission,
+    /// A scheduler that watches and binds, as upstream's does.
+    Scheduler,
 }
 
 impl Default for Config {
@@ -63,6 +75,7 @@ impl Default for Config {
             extra_sans: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             storage_provisioner: None,
+            scheduling: Scheduling::Admission,
         }
     }
 }

@@ -89,8 +89,7 @@ pub async fn register(
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": {
             "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture(),
-            "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": architecture(),
-            "node-role.kubernetes.io/control-plane": ""}},
+            "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": architecture()}},
         "spec": {"podCIDR": "10.244.0.0/16"},
         "status": status(name, ip, allocatable),
     }))

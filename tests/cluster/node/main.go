@@ -57,7 +57,7 @@ func run(args []string) error {
 		case "up":
 			return up(place)
 		case "down":
-			return down(place)
+			return errors.Join(down(place), os.RemoveAll(place.failed()))
 		case "import":
 			return importImages(place, rest)
 		case "node":

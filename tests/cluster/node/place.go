@@ -68,6 +68,7 @@ func (p place) server() string        { return fmt.Sprintf("https://%s:6443", p.
 func (p place) cgroup() string        { return "/" + p.name }
 func (p place) socket() string        { return p.in("node.sock") }
 func (p place) kubeconfig() string    { return p.in("kubeconfig") }
+func (p place) failed() string        { return p.directory + ".failed" }
 func (p place) kubernetes() string    { return filepath.Join(p.programs, "kubernetes") }
 
 func (p place) runs(component string) bool {
@@ -91,7 +92,7 @@ func (p place) path() string {
 const (
 	podRange     = "10.244.0.0/16"
 	nodePodRange = "10.244.0.0/24"
-	serviceRange = "10.96.0.0/12"
+	serviceRange = "10.96.0.0/16" // as kind has it, and the embedded cluster
 	dnsAddress   = "10.96.0.10"
 	domain       = "cluster.local"
 	pauseImage   = "envctl.test/pause:1"

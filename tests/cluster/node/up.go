@@ -25,6 +25,8 @@ const (
 	readyLine = "ready"
 )
 
+var errInterrupted = errors.New("the start was interrupted, what there was is removed")
+
 // up starts the cluster, or does nothing where it already runs. An interrupted one is removed first.
 func up(p place) error {
 	if os.Geteuid() != 0 {
@@ -47,16 +49,18 @@ func up(p place) error {
 	select {
 	case err = <-failed:
 	case which := <-interrupted:
-		err = fmt.Errorf("%v while it started: removed", which)
+		err = fmt.Errorf("%w by %v", errInterrupted, which)
 	}
 	if err != nil {
 		if node := process.Load(); node != nil {
 			node.Kill()
 			node.Wait()
 		}
-		// The logs are all that tells why: they outlive the rest.
-		kept := keepLogs(p)
-		return errors.Join(err, kept, down(p))
+		// The logs are all that tells why: they outlive the rest, but nobody asks why of what was interrupted.
+		if !errors.Is(err, errInterrupted) {
+			err = errors.Join(err, keepLogs(p))
+		}
+		return errors.Join(err, down(p))
 	}
 	return announce(p, "is ready")
 }
@@ -162,7 +166,7 @@ func ask(p place, words []string) error {
 }
 
 func keepLogs(p place) error {
-	kept := p.directory + ".failed"
+	kept := p.failed()
 	if err := os.RemoveAll(kept); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::store::{Index, Key, ResourceId, Stored, Write, fields};
-use super::super::{Server, meta};
+use super::super::{Scheduling, Server, meta};
 
 const NODES: ResourceId = ResourceId::new("", "nodes");
 const PODS: ResourceId = ResourceId::new("", "pods");
@@ -77,6 +77,9 @@ fn place(server: &Server, mut stored: Arc<Stored>, is_new: bool) {
 
 /// Judges a pod and writes the verdict into it.
 fn judge(server: &Server, pod: &mut Value) -> Verdict {
+    if server.config.scheduling == Scheduling::Scheduler {
+        return Verdict::Nothing;
+    }
     let nodes: Vec<Value> = server.store.all(NODES, "").iter().map(|node| node.value()).collect();
     let verdict = verdict(pod, &nodes);
     match &verdict {

@@ -88,17 +88,37 @@ pub fn validate_update(gvk: Gvk<'_>, new: &Value, old: &Value) -> Vec<FieldError
             errors.push(invalid("roleRef", new["roleRef"].clone(), "cannot change roleRef"));
         }
         ("batch", "Job") => {
-            for field in ["selector", "template", "completionMode"] {
-                let suspended = field == "template" && old["spec"]["suspend"] == true;
-                if new["spec"][field] != old["spec"][field] && !suspended {
-                    errors.push(invalid(format!("spec.{field}"), new["spec"][field].clone(), IMMUTABLE));
-                }
-            }
+            job_update(&new["spec"], &old["spec"], &mut errors);
         }
         _ => {}
     }
     errors.extend(validate_create(gvk, new));
     errors
+}
+
+/// `ValidateJobSpecUpdate` of `pkg/apis/batch/validation`.
+fn job_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let indexed = new["completionMode"] == "Indexed";
+    if indexed && new["completions"] != old["completions"] && new["completions"] != new["parallelism"] {
+        let detail = "can only be modified in tandem with spec.parallelism";
+        errors.push(invalid("spec.completions", new["completions"].clone(), detail));
+    }
+    let fields = [
+        "completions",
+        "selector",
+        "template",
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ];
+    for field in fields {
+        let may = field == "template" && old["suspend"] == true || field == "completions" && indexed;
+        if new[field] != old[field] && !may {
+            errors.push(invalid(format!("spec.{field}"), new[field].clone(), IMMUTABLE));
+        }
+    }
 }
 
 fn service(value: &Value, errors: &mut Vec<FieldError>) {

@@ -72,3 +72,21 @@ fn metadata_and_data() {
     new["data"]["a"] = json!("2");
     assert_eq!(validate_update(Gvk::of(&new), &new, &old)[0].kind, FieldErrorKind::Forbidden);
 }
+
+/// After `TestValidateJobUpdate`.
+#[test]
+fn what_a_job_may_change() {
+    let job = |spec: Value| json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": spec});
+    let fields = |new: Value, old: Value| -> Vec<String> {
+        let mut errors = Vec::new();
+        job_update(&job(new)["spec"], &job(old)["spec"], &mut errors);
+        errors.into_iter().map(|error| error.field).collect()
+    };
+    assert_eq!(fields(json!({"completions": 5}), json!({"completions": 1})), ["spec.completions"]);
+    assert_eq!(fields(json!({"parallelism": 5}), json!({"parallelism": 1})), Vec::<String>::new());
+    let indexed = |completions: u32, parallelism: u32| json!({"completionMode": "Indexed", "completions": completions, "parallelism": parallelism});
+    assert_eq!(fields(indexed(3, 3), indexed(2, 2)), Vec::<String>::new());
+    assert_eq!(fields(indexed(3, 2), indexed(2, 2)), ["spec.completions"]);
+    assert_eq!(fields(json!({"backoffLimitPerIndex": 1}), json!({})), ["spec.backoffLimitPerIndex"]);
+    assert_eq!(fields(json!({"template": {"a": 1}}), json!({"suspend": true})), Vec::<String>::new());
+}

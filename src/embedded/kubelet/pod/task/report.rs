@@ -1,10 +1,10 @@
 //! What the API hears of the pod: its status, and in the end its deletion.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::super::status::{self, Observed};
@@ -70,13 +70,7 @@ impl Actor {
         }
         self.writing = true;
         self.dirty = false;
-        let mut status = serde_json::to_value(&self.status).unwrap_or_default();
-        for field in ["reason", "message"] {
-            if status.get(field).is_none() {
-                status[field] = serde_json::Value::Null;
-            }
-        }
-        let patch = json!({"metadata": {"uid": self.uid()}, "status": status});
+        let patch = json!({"metadata": {"uid": self.uid()}, "status": whole(&self.status)});
         let api: Api<Pod> =
             Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
         let (name, tell) = (self.name().to_owned(), self.tell.clone());
@@ -100,5 +94,41 @@ impl Actor {
             let result = api.delete(&name, &parameters).await;
             let _ = tell.send(Message::Deleted(result.map(drop).map_err(Box::new))).await;
         });
+    }
+}
+
+/// A status as a strategic patch that makes it all there is: what is no longer said is taken back, also from conditions, which are
+/// merged by their type (upstream patches the difference, `pkg/util/pod/pod.go`).
+fn whole(status: &PodStatus) -> Value {
+    let mut status = serde_json::to_value(status).unwrap_or_default();
+    clear_unsaid(&mut status);
+    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        clear_unsaid(condition);
+    }
+    status
+}
+
+fn clear_unsaid(value: &mut Value) {
+    for field in ["reason", "message"] {
+        if value.get(field).is_none() {
+            value[field] = Value::Null;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_that_has_no_reason_any_more_takes_it_back() {
+        let status: PodStatus = serde_json::from_value(json!({
+            "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+        }))
+        .expect("a status");
+        let whole = whole(&status);
+        let condition = whole["conditions"][0].as_object().expect("a condition");
+        assert_eq!((condition.get("reason"), condition.get("message")), (Some(&Value::Null), Some(&Value::Null)));
+        assert_eq!(whole.get("message"), Some(&Value::Null));
     }
 }

@@ -1,10 +1,9 @@
-//! A cluster in this process: the real API server and controllers, and a kubelet written here that marks pods through the API.
+//! A cluster for the cases, and a kubelet written here that marks pods through the API.
 
 use std::time::Duration;
 
-use envctl::embedded::apiserver::{ApiServer, Config, User};
-use envctl::embedded::controllers::{self, Controllers};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, wait, watcher};
@@ -14,44 +13,61 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// How long any one thing may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The patience with parts that are in this process.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Which pods the kubelet runs: a function of the pod's node.
+pub type Which = fn(Option<&str>) -> bool;
+
+/// A cluster for one test, whoever its parts are.
 pub struct Cluster {
     pub client: Client,
     pub volumes: tempfile::TempDir,
-    controllers: Controllers,
+    /// What tests mean by `default`: another one on an API server that others use too.
+    pub namespace: String,
+    /// How long any one thing may take before the test fails.
+    pub patience: Duration,
+    parts: BoxFuture<'static, ()>,
     kubelet: JoinHandle<()>,
     shutdown: CancellationToken,
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
-        let api = ApiServer::new(Config::default()).expect("an API server");
-        let (shutdown, client) = (CancellationToken::new(), api.client(User::admin()));
-        let volumes = tempfile::tempdir().expect("a directory");
-        let config = controllers::Config {
-            ca_pem: api.certificate_authority_pem().to_owned(),
-            volumes_dir: volumes.path().to_owned(),
-        };
-        // As `embedded::Owner` does it, and upstream: the shared informers read with the manager's own identity.
-        let clients = |name: &'static str| match name {
-            controllers::SHARED_INFORMERS => api.client(User::new("system:kube-controller-manager", &[])),
-            _ => api.client(User::controller(name)),
-        };
-        let controllers = Controllers::start(clients, config, shutdown.clone());
-        let kubelet = tokio::spawn(kubelet(client.clone(), shutdown.clone()));
-        Self { client, volumes, controllers, kubelet, shutdown }
+    /// `parts` stops the API server and the controllers, as far as they are this cluster's own.
+    pub fn of(
+        client: Client,
+        volumes: tempfile::TempDir,
+        which: Which,
+        parts: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let shutdown = CancellationToken::new();
+        let kubelet = tokio::spawn(kubelet(client.clone(), which, shutdown.clone()));
+        let (namespace, parts) = ("default".to_owned(), parts.boxed());
+        Self { client, volumes, namespace, patience: PATIENCE, parts, kubelet, shutdown }
     }
 
     pub async fn stop(self) {
         self.shutdown.cancel();
-        self.controllers.stop().await;
+        self.parts.await;
         self.kubelet.await.expect("the kubelet ends");
+        self.volumes.close().expect("nobody holds a volume");
     }
 
-    pub async fn namespace(&self, name: &str) {
+    /// What the namespace that a test calls `name` is called really.
+    fn named(&self, name: &str) -> String {
+        match name {
+            "" => String::new(),
+            "default" => self.namespace.clone(),
+            other if self.namespace == "default" => other.to_owned(),
+            other => format!("{}-{other}", self.namespace),
+        }
+    }
+
+    /// Creates a namespace; its real name.
+    pub async fn namespace(&self, name: &str) -> String {
+        let name = self.named(name);
         self.create::<Namespace>("", json!({"metadata": {"name": name}})).await;
+        name
     }
 
     pub fn api<K>(&self, namespace: &str) -> Api<K>
@@ -59,7 +75,7 @@ impl Cluster {
         K: Resource<DynamicType = ()> + DeserializeOwned,
         Api<K>: Scoped,
     {
-        Scoped::of(self.client.clone(), namespace)
+        Scoped::of(self.client.clone(), &self.named(namespace))
     }
 
     pub async fn create<K>(&self, namespace: &str, object: Value) -> K
@@ -78,7 +94,7 @@ impl Cluster {
         Api<K>: Scoped,
     {
         let api: Api<K> = self.api(namespace);
-        match tokio::time::timeout(PATIENCE, wait::await_condition(api.clone(), name, met)).await {
+        match tokio::time::timeout(self.patience, wait::await_condition(api.clone(), name, met)).await {
             Ok(result) => result.expect("the watch works"),
             Err(_) => panic!("{name}: not {what} in time; it is {:#?}", api.get_opt(name).await),
         }
@@ -100,9 +116,13 @@ impl Cluster {
                     return all;
                 }
                 changes.next().await.expect("watches don't end").expect("the watch works");
+                // What has changed meanwhile is in the next list as well: 200 changes needn't be 200 lists of 200.
+                while let Some(change) = changes.next().now_or_never() {
+                    change.expect("watches don't end").expect("the watch works");
+                }
             }
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
+        match tokio::time::timeout(self.patience, wait).await {
             Ok(all) => all,
             Err(_) => panic!("not {what} in time: {:#?}", api.list(&Default::default()).await),
         }
@@ -134,7 +154,7 @@ scoped!(all: Namespace, k8s_openapi::api::core::v1::PersistentVolume, k8s_openap
 
 /// Makes every pod Ready at once, or ends it as its `exit` label says; deletes what is marked for deletion. Pods labelled
 /// `stuck` stay Pending.
-async fn kubelet(client: Client, shutdown: CancellationToken) {
+async fn kubelet(client: Client, which: Which, shutdown: CancellationToken) {
     let events =
         watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()).default_backoff().applied_objects();
     futures::pin_mut!(events);
@@ -153,7 +173,8 @@ async fn kubelet(client: Client, shutdown: CancellationToken) {
             let _ = api.delete(name, &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }).await;
             continue;
         }
-        if phase.is_some_and(|phase| phase != "Pending") || label("stuck").is_some() {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        if phase.is_some_and(|phase| phase != "Pending") || label("stuck").is_some() || !which(node) {
             continue;
         }
         address += 1;
