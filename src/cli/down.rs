@@ -80,13 +80,14 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let mut document = Document { version: 1, ended: Vec::new() };
     for record in &targets {
         let removal = runtime.block_on(end(context, &state, record, Some(arguments.timeout)))?;
-        context.out.say(format!("{} is down", record.id));
+        if removal.left.is_empty() {
+            context.out.say(format!("{} is down", record.id));
+        } else {
+            context.out.say(format!("{} has ended; `envctl gc` looks again at what is still there", record.id));
+        }
         document.ended.push(Ended { id: record.id.clone(), removal });
     }
-    for directory in &left {
-        let Some(tried) = runtime.block_on(super::gc::one(&state, directory, Some(arguments.timeout)))? else {
-            continue;
-        };
+    for tried in runtime.block_on(super::gc::all(&state, &left, Some(arguments.timeout)))? {
         tried.say(context);
         let removal = Removal { killed: Vec::new(), left: tried.left };
         document.ended.push(Ended { id: tried.id, removal });

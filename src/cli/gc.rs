@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures::future::{join_all, try_join_all};
 use serde::Serialize;
 
 use super::conversation::runtime;
@@ -114,21 +115,28 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let runtime = runtime()?;
     let mut document =
         Document { version: 1, dry_run: arguments.dry_run, sessions: Vec::new(), unaccounted: Vec::new() };
-    for directory in launch::left(&state)? {
-        let patience = (!arguments.dry_run).then_some(arguments.timeout);
-        document.sessions.extend(runtime.block_on(one(&state, &directory, patience))?);
-    }
+    let patience = (!arguments.dry_run).then_some(arguments.timeout);
+    document.sessions = runtime.block_on(all(&state, &launch::left(&state)?, patience))?;
     if let Some(Cluster::Context(name)) = load::chosen(context)? {
         runtime.block_on(cluster(arguments, context, &state, &name, &mut document))?;
     }
     report(context, &document)
 }
 
-/// What one dead session of this machine left. `patience`: none if it is only to be told.
+/// What dead sessions of this machine left, all at once. `patience`: none if it is only to be told.
 ///
 /// # Errors
 /// When the state directory refuses.
-pub async fn one(
+pub async fn all(
+    state: &StateDirectory,
+    directories: &[SessionDirectory],
+    patience: Option<Duration>,
+) -> Result<Vec<Abandoned>, Error> {
+    let tried = try_join_all(directories.iter().map(|directory| one(state, directory, patience))).await?;
+    Ok(tried.into_iter().flatten().collect())
+}
+
+async fn one(
     state: &StateDirectory,
     directory: &SessionDirectory,
     patience: Option<Duration>,
@@ -178,20 +186,18 @@ async fn cluster(
     // An agent that was stopped for long is alive all the same: its lock says so.
     let live: Vec<String> = state.live()?.into_iter().map(|record| record.namespace).collect();
     let listed: Vec<String> = document.sessions.iter().map(|session| session.namespace.clone()).collect();
-    for found in &known {
-        let namespace = &found.lodged.namespace;
-        if !found.expired || live.contains(namespace) || listed.contains(namespace) {
-            continue;
-        }
+    let ours = |namespace: &String| live.contains(namespace) || listed.contains(namespace);
+    let expired = known.iter().filter(|found| found.expired && !ours(&found.lodged.namespace));
+    let reaped = join_all(expired.map(async |found| {
         let silent = human(Duration::from_secs(found.silent));
         let session = Abandoned::new(&found.lodged, format!("no sign of life of {} for {silent}", found.holder));
-        document.sessions.push(if arguments.dry_run {
-            session
-        } else {
-            let outcome = remove_namespace(&client, &found.lodged, arguments.timeout).await;
-            session.tried(outcome.map_err(AbandonedError::from))
-        });
-    }
+        if arguments.dry_run {
+            return session;
+        }
+        let outcome = remove_namespace(&client, &found.lodged, arguments.timeout).await;
+        session.tried(outcome.map_err(AbandonedError::from))
+    }));
+    document.sessions.extend(reaped.await);
     document.unaccounted = abandoned::unaccounted(&client, &known).await.map_err(refused("list namespaces"))?;
     document.unaccounted.retain(|namespace| !live.contains(namespace) && !listed.contains(namespace));
     Ok(())

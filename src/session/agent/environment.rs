@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::future::join_all;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -20,7 +21,7 @@ use crate::session::state::StateDirectory;
 use crate::teardown::abandoned::{self, Found};
 use crate::teardown::{self, Removed};
 
-/// How long what another session left may take to be gone before the next is looked at.
+/// How long what another session left may take to be gone before it is left to the next.
 const SWEEPING: Duration = Duration::from_secs(60);
 
 /// A cluster, and the session's things in it.
@@ -230,29 +231,31 @@ impl Environment {
 /// Nobody waits for it: what fails is left to the next one and to `envctl gc`.
 async fn sweep(client: &kube::Client, own: &Lodged, state: &StateDirectory) {
     let directories = launch::left(state).unwrap_or_default();
-    for directory in directories {
-        let Ok(lodged) = abandoned::on_disk(directory.path()) else { continue };
+    join_all(directories.iter().map(async |directory| {
+        let Ok(lodged) = abandoned::on_disk(directory.path()) else { return };
         if lodged.cluster != own.cluster {
-            continue;
+            return;
         }
         match abandoned::remove(directory.path(), &lodged, SWEEPING).await {
             Ok(Removed::Gone | Removed::NotOurs) => {
                 info!(namespace = lodged.namespace, "removed what a dead session left");
-                if let Err(error) = launch::forget_left(state, &directory) {
+                if let Err(error) = launch::forget_left(state, directory) {
                     warn!(%error, "its files could not be removed");
                 }
             }
             other => warn!(namespace = lodged.namespace, ?other, "what a dead session left is still there"),
         }
-    }
+    }))
+    .await;
     let found = match abandoned::on_cluster(client, &own.cluster, &own.server).await {
         Ok(found) => found,
         Err(error) => return warn!(%error, "other sessions on this cluster cannot be seen"),
     };
     let live: Vec<String> = state.live().unwrap_or_default().into_iter().map(|record| record.namespace).collect();
     let expired = found.iter().filter(|found| found.expired && !live.contains(&found.lodged.namespace));
-    for Found { lodged, holder, silent, .. } in expired {
+    join_all(expired.map(async |Found { lodged, holder, silent, .. }| {
         let removed = teardown::remove_namespace(client, lodged, SWEEPING).await;
         info!(namespace = lodged.namespace, holder, silent, ?removed, "removed an expired session");
-    }
+    }))
+    .await;
 }
