@@ -39,6 +39,7 @@ fn main() {
     }
     let bench = Bench::new();
     bench.up_and_down();
+    bench.suites();
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(bench.api());
 }
 
@@ -73,6 +74,34 @@ impl Bench {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
+    }
+
+    /// With arguments that have to come last; `--report` gets a place of its own.
+    fn envctl_of(&self, arguments: &[&str], last: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_envctl"));
+        command.args(arguments);
+        if arguments.last() == Some(&"--report") {
+            command.arg(self.home.path().join("report"));
+        }
+        command
+            .arg("-f")
+            .arg(self.root.join("benches/envs/five.yaml"))
+            .args(last)
+            .current_dir(self.home.path())
+            .env("ENVCTL_STATE_DIR", self.state.path())
+            .env("HOME", self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    fn run_last(&self, arguments: &[&str], last: &[&str]) -> Duration {
+        let start = Instant::now();
+        let output = self.envctl_of(arguments, last).stderr(Stdio::piped()).output().expect("envctl runs");
+        let took = start.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "envctl {arguments:?} {last:?}: {said}");
+        took
     }
 
     fn run(&self, arguments: &[&str]) -> Duration {
@@ -117,6 +146,40 @@ impl Bench {
             "agent resident, five services",
             resident[resident.len() / 2] as f64 / 1024.0
         ));
+    }
+
+    /// A suite that does nothing, run by `envctl test` and by hand; and a process that attaches to a running shared session.
+    fn suites(&self) {
+        let (mut test, mut by_hand, mut attach) = (vec![], vec![], vec![]);
+        for round in 0..=ROUNDS {
+            let by_hand_took = self.run(&["up"]) + self.run_last(&["run"], &["true"]) + self.run(&["down"]);
+            let test_took = self.run_last(&["test", "--report"], &["--", "true"]);
+            if round > 0 {
+                by_hand.push(by_hand_took);
+                test.push(test_took);
+            }
+        }
+        let shared = ["run", "--shared", "--run-id", "bench"];
+        let mut holder = self.envctl_of(&shared, &["--", "cat"]);
+        let mut holder = holder.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("envctl runs");
+        // Waits until it is up.
+        self.run_last(&shared, &["--", "true"]);
+        for _ in 0..ROUNDS {
+            attach.push(self.run_last(&shared, &["--", "true"]));
+        }
+        drop(holder.stdin.take());
+        holder.wait().expect("cat ends");
+        self.run(&["down", "--all"]);
+        let (test, by_hand) = (median(&mut test), median(&mut by_hand));
+        row("up, run true, down, by hand", by_hand, "");
+        let more =
+            if test > by_hand { format!("+ {}", ms(test - by_hand)) } else { format!("- {}", ms(by_hand - test)) };
+        row("envctl test -- true", test, &format!("by hand {more} (limit + 100 ms)"));
+        row(
+            "attached to a shared session: envctl run --shared",
+            median(&mut attach),
+            "limit 15 ms, with its own start and that of `true`",
+        );
     }
 
     /// The baseline: the same five programs, each on a port of its own.

@@ -32,6 +32,8 @@ pub struct Arguments {
     #[command(flatten)]
     pub file: FileFlag,
     /// Share one session with the other processes of this test run; the first brings it up, the last takes it down
+    ///
+    /// Where `envctl up` left a session in this project, that is used instead, unless --run-id names a run.
     #[arg(long, env = "ENVCTL_SHARED", hide_env_values = true)]
     pub shared: bool,
     /// Which test run (default: NEXTEST_RUN_ID, PYTEST_XDIST_TESTRUNUID, else the parent process)
@@ -91,6 +93,15 @@ fn join(arguments: &Arguments, context: &mut Context) -> Result<Attachment, Erro
         let record = lookup::find(&state, &query)?;
         return attach::attach_to(&state, &record).map_err(refused);
     }
+    let given = context.file.as_ref().map(|_named| context.env_file()).transpose()?;
+    // Where `envctl up` left a session, tests use that: the same rule as the clients'.
+    if let Some(current) = lookup::read_current(&context.working_directory)
+        && let Some(record) = live.iter().find(|record| record.id == current.id)
+        && given.as_ref().is_none_or(|file| *file == record.file)
+        && arguments.run_id.as_deref().is_none_or(str::is_empty)
+    {
+        return attach::attach_to(&state, record).map_err(refused);
+    }
     let run = arguments.run_id.clone().filter(|id| !id.is_empty()).unwrap_or_else(attach::run_id);
     let file = context.env_file()?;
     // The usual case needs no plan: the session is there.
@@ -143,8 +154,13 @@ fn first_in(
         };
         match attach::ask(stream, &call) {
             // Its last user had just gone.
-            Err(AttachError::Ending) => launch::wait_until_gone(&directory)?,
-            Err(error) => return Err(refused(error)),
+            Err(AttachError::Ending) if !created => launch::wait_until_gone(&directory)?,
+            Err(error) => {
+                if takes_the_session(&error) {
+                    launch::wait_until_gone(&directory)?;
+                }
+                return Err(refused(error));
+            }
             Ok(attachment) => {
                 if created {
                     context.out.say(format!("session {} is up, shared by run {run}", attachment.id()));
@@ -160,6 +176,12 @@ fn session_name(run: &str) -> String {
     let digest = Sha256::digest(run.as_bytes());
     let short: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("run-{short}")
+}
+
+/// Whether the session goes with this failure.
+fn takes_the_session(error: &AttachError) -> bool {
+    let AttachError::Failed { line, .. } = error else { return false };
+    matches!(serde_json::from_str(line), Ok(Reply::Failed { kept: false, .. }))
 }
 
 /// What an attachment's failure is to this verb.

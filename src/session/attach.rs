@@ -191,7 +191,11 @@ pub fn ask(stream: UnixStream, call: &str) -> Result<Attachment, AttachError> {
     struct Why {
         message: String,
     }
-    let broken = |error: std::io::Error| AttachError::Agent(error.to_string());
+    let broken = |error: std::io::Error| match error.kind() {
+        // It ended with this connection in its queue.
+        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => AttachError::Ending,
+        _ => AttachError::Agent(error.to_string()),
+    };
     (&stream).write_all(format!("{call}\n").as_bytes()).map_err(broken)?;
     let mut lines = BufReader::new(&stream);
     let mut line = String::new();

@@ -179,7 +179,10 @@ fn trouble(pod: &Pod, from: SystemTime) -> Option<String> {
     for status in containers(pod) {
         let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
         let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-        let ended = ended.filter(|ended| ended.finished_at.as_ref().is_some_and(|time| time.0 >= since));
+        let ended = ended.filter(|ended| {
+            // Whole seconds, as the API has them.
+            ended.finished_at.as_ref().is_some_and(|time| time.0.as_second() >= since.as_second())
+        });
         let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
         match (ended, reason) {
             (Some(ended), reason) => {

@@ -27,6 +27,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use super::processes;
 use super::stream::{Stream, Tail};
 use super::supervisor::{self, Report};
+use crate::redact::{self, Redactor};
 
 /// How long an output may stay open when nothing of the suite runs any more: then someone else holds it.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ pub struct Spec<'a> {
     pub timeout: Option<Duration>,
     /// How long it gets to end by itself when asked.
     pub grace: Duration,
+    /// Takes the session's keys out of its output.
+    pub redactor: Redactor,
     /// A child of this process that is none of the suite's: the session's agent.
     pub except: Option<Pid>,
 }
@@ -138,7 +141,8 @@ pub async fn run(
     let mut readers = JoinSet::new();
     for (stream, pipe) in [(Stream::Out, out_read), (Stream::Err, err_read)] {
         let pipe = pipe::Receiver::from_owned_fd(OwnedFd::from(pipe))?;
-        readers.spawn(carry(pipe, stream, output.clone(), tail.clone(), is_done.clone()));
+        let carrier = Carrier { stream, clean: spec.redactor.stream(), output: output.clone(), tail: tail.clone() };
+        readers.spawn(carry(pipe, carrier, is_done.clone()));
     }
     let mut watch = Watch { control, end: None, killed: false, left: Vec::new(), deadline: None, asked: 0 };
     let timeout = async {
@@ -267,14 +271,27 @@ fn spawn(spec: &Spec<'_>, control: OwnedFd, out: io::PipeWriter, err: io::PipeWr
     child
 }
 
-/// One output of the suite, chunk by chunk, to where it goes; ends with its end.
-async fn carry(
-    mut pipe: pipe::Receiver,
+/// Where one output of the suite goes.
+struct Carrier {
     stream: Stream,
+    clean: redact::Stream,
     output: mpsc::Sender<(Stream, Vec<u8>)>,
     tail: Arc<Mutex<Tail>>,
-    mut done: watch::Receiver<bool>,
-) {
+}
+
+impl Carrier {
+    async fn pass_on(&mut self, chunk: Vec<u8>) {
+        if chunk.is_empty() {
+            return;
+        }
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk);
+        // Whoever writes has ended only with this process.
+        let _ended = self.output.send((self.stream, chunk)).await;
+    }
+}
+
+/// One output of the suite, chunk by chunk, to where it goes; ends with its end.
+async fn carry(mut pipe: pipe::Receiver, mut to: Carrier, mut done: watch::Receiver<bool>) {
     let mut buffer = vec![0; 32 * 1024];
     loop {
         let read = tokio::select! {
@@ -283,13 +300,14 @@ async fn carry(
             () = async {
                 let _sender_is_there = done.wait_for(|done| *done).await.is_ok();
                 tokio::time::sleep(DRAIN).await;
-            } => return,
+            } => break,
         };
-        let Ok(read @ 1..) = read else { return };
-        tail.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..read]);
-        // Whoever writes has ended only with this process.
-        let _ended = output.send((stream, buffer[..read].to_vec())).await;
+        let Ok(read @ 1..) = read else { break };
+        let chunk = to.clean.push(&buffer[..read]);
+        to.pass_on(chunk).await;
     }
+    let rest = to.clean.finish();
+    to.pass_on(rest).await;
 }
 
 /// The supervisor was killed, and what it had is this process's now: all of it is killed.

@@ -4,13 +4,18 @@ mod agent;
 mod bad;
 mod context;
 mod crash;
+#[path = "../common/hello.rs"]
+mod hello;
 mod interrupt;
 #[path = "../common/program.rs"]
 mod program;
+mod pytest;
 mod refused;
 #[path = "../common/require.rs"]
 mod require;
 mod session;
+mod shared;
+mod suites;
 mod terminal;
 mod together;
 mod traces;

@@ -39,7 +39,7 @@ pub fn sides() -> Option<[Side; 2]> {
     if !require(readable, "a real cluster (`make cluster-up`)") {
         return None;
     }
-    crate::hello::build();
+    crate::hello::build("hello");
     let kubectl = programs.join("kubectl");
     let theirs = Side { kubectl: kubectl.clone(), kubeconfig: REAL.into(), session: None };
     theirs.must(&["delete", "namespace", "answers", "--ignore-not-found"], "");

@@ -57,7 +57,7 @@ fn cluster() -> Option<PathBuf> {
         if !require(std::fs::File::open(&kubeconfig).is_ok(), "a real cluster (`make cluster-up`, as root)") {
             return None;
         }
-        hello::build();
+        hello::build("hello");
         let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/run");
         let directory = tempfile::tempdir().expect("a directory");
         let (program, image) = (hello::directory().join("hello"), directory.path().join("hello.tar"));

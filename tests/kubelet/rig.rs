@@ -43,7 +43,7 @@ pub struct Rig {
 impl Rig {
     /// `None` where this machine refuses namespaces. `host` is an image with the host's programs.
     pub async fn start() -> Option<Self> {
-        crate::hello::build();
+        crate::hello::build("hello");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let options = Options {
             envctl: PathBuf::from(env!("CARGO_BIN_EXE_envctl")),

@@ -27,7 +27,7 @@ pub struct Rig {
 impl Rig {
     /// `None` where this machine refuses namespaces.
     pub async fn start() -> Option<Self> {
-        crate::hello::build();
+        crate::hello::build("hello");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = Config {
             program: PathBuf::from(env!("CARGO_BIN_EXE_envctl")),

@@ -112,6 +112,7 @@ async fn test(
         Ok(session) => session,
         Err(failed) => return end_early(arguments, context, began, *failed),
     };
+    context.out.hide(&session.state.session(&session.record.id));
     let mut document = Document::new(part(&session.record, true));
     let ran = suites_in(arguments, context, plan, &suites, &mut session, &mut interrupts, &mut document).await;
     // Whatever has gone wrong: what was begun is taken away.
@@ -283,7 +284,7 @@ fn finish(
     }
     document.exit_code = exit.code();
     if let Some(path) = arguments.result.as_deref().filter(|path| *path != Path::new("")) {
-        let text = serde_json::to_vec_pretty(&document).map_err(std::io::Error::other);
+        let text = serde_json::to_vec_pretty(&shown(context, &document)?).map_err(std::io::Error::other);
         let text = text.map_err(Error::io("write the result"))?;
         if let Err(error) = report::write(&context.working_directory.join(path), &text) {
             context.out.error(&Error::Failed {
@@ -300,7 +301,15 @@ fn finish(
         }
     }
     if matches!(context.out.format, Format::Json | Format::Yaml) {
-        context.out.document(&document)?;
+        context.out.document(&shown(context, &document)?)?;
     }
     Ok(exit)
+}
+
+/// The document without keys: a suite's command or a test's name may hold one.
+fn shown(context: &Context, document: &Document) -> Result<serde_json::Value, Error> {
+    let value = serde_json::to_value(document).map_err(std::io::Error::other);
+    let mut value = value.map_err(Error::io("write the result"))?;
+    context.out.hidden().value(&mut value);
+    Ok(value)
 }

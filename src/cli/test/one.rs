@@ -17,6 +17,7 @@ use crate::cli::up::milliseconds;
 use crate::error::Error;
 use crate::images::build::display;
 use crate::plan::{Plan, PortId, Suite, Viewpoint};
+use crate::redact::Redactor;
 use crate::session::lookup;
 use crate::session::protocol::Reply;
 use crate::session::record::Record;
@@ -71,8 +72,16 @@ pub(super) async fn run(
         failure: None,
         logs: None,
     };
-    let screen = screen(&result, took, &folder, diagnosis.as_ref());
-    let files = Files { folder: &folder, suite, before: before.as_ref(), output: &ran.output, screen: &screen };
+    let redactor = context.out.hidden();
+    let screen = redactor.text(&screen(&result, took, &folder, diagnosis.as_ref())).into_owned();
+    let files = Files {
+        folder: &folder,
+        suite,
+        before: before.as_ref(),
+        output: &ran.output,
+        screen: &screen,
+        redactor: &redactor,
+    };
     if let Err(error) = files.write(&mut result, took, diagnosis.as_ref()) {
         result.junit.problem.get_or_insert(error.to_string());
     }
@@ -107,6 +116,7 @@ async fn ran(
         variables: &variables,
         timeout: around.arguments.timeout.or(suite.timeout.map(|timeout| timeout.0)),
         grace: around.arguments.grace,
+        redactor: context.out.hidden(),
         except: i32::try_from(session.record.agent_pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw),
     };
     let conversation = &mut session.conversation;
@@ -160,6 +170,7 @@ struct Files<'a> {
     before: Option<&'a Before>,
     output: &'a str,
     screen: &'a str,
+    redactor: &'a Redactor,
 }
 
 impl Files<'_> {
@@ -202,13 +213,13 @@ impl Files<'_> {
             }
         };
         let path = self.folder.file("junit.xml");
-        report::write(&path, &text).map_err(unwritable)?;
+        report::write(&path, &self.redactor.bytes(&text)).map_err(unwritable)?;
         result.junit.path = Some(path);
         if let Some(diagnosis) = diagnosis {
             let (failure, logs) = (self.folder.file("failure.txt"), self.folder.file("logs.txt"));
             report::write(&failure, self.screen.as_bytes()).map_err(unwritable)?;
             result.failure = Some(failure);
-            report::write(&logs, diagnosis.logs().as_bytes()).map_err(unwritable)?;
+            report::write(&logs, self.redactor.text(&diagnosis.logs()).as_bytes()).map_err(unwritable)?;
             result.logs = Some(logs);
         }
         Ok(())
