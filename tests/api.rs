@@ -6,6 +6,8 @@
 mod common;
 #[path = "api/forms.rs"]
 mod forms;
+#[path = "api/warnings.rs"]
+mod warnings;
 #[path = "api/watches.rs"]
 mod watches;
 #[path = "api/writes.rs"]

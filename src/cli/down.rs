@@ -53,8 +53,8 @@ struct Ended {
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let state = context.state()?;
     let dead = launch::sweep(&state)?;
-    for id in &dead {
-        context.out.say(format!("removed what a dead session left: {id}"));
+    for session in &dead {
+        context.out.say(format!("removed what a dead session left: {} ({})", session.id, session.why));
     }
     let left: Vec<_> = launch::left(&state)?;
     let left: Vec<_> = left.into_iter().filter(|directory| is_meant(arguments, context, directory)).collect();

@@ -31,6 +31,11 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
+/// Writes an age, known to the second.
+pub fn age(seconds: u64) -> String {
+    if seconds < 60 { format!("{seconds}s") } else { human(Duration::from_secs(seconds)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +55,7 @@ mod tests {
         let written =
             [0.42, 9.96, 59.0, 60.0, 185.0, 7200.0, 7800.0, 273_600.0].map(|s| human(Duration::from_secs_f64(s)));
         assert_eq!(written, ["0.4s", "10.0s", "59s", "1m", "3m05s", "2h", "2h10m", "3d04h"]);
+        // What is known to the second has no tenths.
+        assert_eq!([0, 9, 59, 60, 185].map(age), ["0s", "9s", "59s", "1m", "3m05s"]);
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Context;
-use super::duration::human;
+use super::duration;
 use super::exit::Exit;
 use super::output::Format;
 use crate::error::Error;
@@ -81,7 +81,7 @@ fn row(record: &Record) -> Vec<String> {
         record.environment.clone(),
         record.cluster.clone(),
         record.phase.to_string(),
-        human(age(record)),
+        duration::age(age(record).as_secs()),
         record.root.display().to_string(),
     ]
 }

@@ -11,9 +11,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Error;
 use crate::session::lookup::{self, Query};
-use crate::session::project;
 use crate::session::record::Record;
 use crate::session::state::StateDirectory;
+use crate::session::{SessionError, project};
 use exit::Exit;
 use output::{Format, Output};
 
@@ -236,13 +236,23 @@ impl Context {
         let state = self.state()?;
         let named = self.globals.session.as_deref().filter(|name| !name.is_empty());
         let file = self.file.as_ref().map(|_named| self.env_file()).transpose()?;
-        crate::session::launch::sweep(&state)?;
+        let dead = crate::session::launch::sweep(&state)?;
         // A file of another project has its sessions there, as `up` makes them.
         let start = file.as_deref().and_then(Path::parent).unwrap_or(&self.working_directory);
         let query = Query { named, file: file.as_deref(), start };
-        let record = lookup::find(&state, &query)?;
-        self.out.hide(&state.session(&record.id));
-        Ok((state, record))
+        match lookup::find(&state, &query) {
+            Ok(record) => {
+                self.out.hide(&state.session(&record.id));
+                Ok((state, record))
+            }
+            Err(SessionError::NotFound { wanted, live, .. }) => {
+                let root = project::find_root(start);
+                let ours = dead.into_iter().filter(|session| session.root.as_deref() == Some(&root));
+                let ended = ours.map(|session| format!("{} ended: {}", session.id, session.why)).collect();
+                Err(SessionError::NotFound { wanted, live, ended }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::conversation::{Conversation, runtime};
 use super::display::{doing, word};
-use super::duration::human;
+use super::duration;
 use super::exit::Exit;
 use super::output::Format;
 use super::{Context, FileFlag, cluster};
@@ -114,14 +114,14 @@ pub fn ending(record: &Record) -> Error {
 fn row(node: &NodeStatus, record: &Record, pods: &[Pod]) -> Row {
     let label = node.node.label();
     let pods: Vec<&Pod> = pods.iter().filter(|pod| cluster::node_of(pod) == Some(&label)).collect();
-    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    // A job's pods are never ready once they have done what they are for.
     let is_service = node.node.kind == NodeKind::Service;
-    let state = if is_service && node.state.is_ready() && ready < pods.len() {
-        "not ready"
-    } else if node.state.is_ready() {
-        "ready"
-    } else {
-        word(&node.state)
+    let ready = pods.iter().filter(|pod| is_ready(pod) || (!is_service && has_succeeded(pod))).count();
+    let state = match node.node.kind {
+        NodeKind::Service if node.state.is_ready() && ready < pods.len() => "not ready",
+        NodeKind::Job if node.state.is_ready() => "completed",
+        _ if node.state.is_ready() => "ready",
+        _ => word(&node.state),
     };
     let prefix = format!("{}.", node.node.name);
     let addresses = record.addresses.iter().filter_map(|(port, address)| {
@@ -149,7 +149,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.state.clone(),
         if has_pods { format!("{}/{}", row.ready, row.pods) } else { dash() },
         if has_pods { row.restarts.to_string() } else { dash() },
-        row.age_seconds.map_or_else(dash, |age| human(Duration::from_secs(age))),
+        row.age_seconds.map_or_else(dash, duration::age),
         if row.addresses.is_empty() { dash() } else { row.addresses.join(" ") },
     ]
 }
@@ -162,6 +162,10 @@ fn containers(pod: &Pod) -> &[k8s_openapi::api::core::v1::ContainerStatus] {
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn has_succeeded(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded")
 }
 
 fn age(pod: &Pod) -> Option<Duration> {

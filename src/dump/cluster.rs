@@ -93,8 +93,7 @@ async fn gather_objects(
         let why = match listed {
             Ok(Ok(objects)) if objects.is_empty() => continue,
             Ok(Ok(objects)) => {
-                let documents: Result<Vec<String>, _> =
-                    objects.iter().map(|object| serde_yaml::to_string(object)).collect();
+                let documents: Result<Vec<String>, _> = objects.iter().map(serde_yaml::to_string).collect();
                 match documents {
                     Ok(documents) => {
                         sink.add(&format!("objects/{name}.yaml"), documents.join("---\n").as_bytes())?;

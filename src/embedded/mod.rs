@@ -23,6 +23,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::PodSpec;
+use serde::Deserialize as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -142,6 +144,9 @@ impl EmbeddedCluster {
         let api = ApiServer::new(apiserver::Config {
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
             storage_provisioner: Some(controllers::volume::PROVISIONER.to_owned()),
+            unenforced_by_nodes: |spec| {
+                PodSpec::deserialize(spec).map(|spec| kubelet::unenforced::not_enforced(&spec)).unwrap_or_default()
+            },
             ..apiserver::Config::default()
         })?;
         let serving = Serving { stop: CancellationToken::new(), tasks: TaskTracker::new(), api: api.clone() };

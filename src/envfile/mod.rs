@@ -16,6 +16,7 @@ mod merge;
 pub(crate) mod model;
 mod names;
 mod problem;
+mod record;
 mod schema;
 mod source;
 mod suggest;

@@ -10,16 +10,17 @@
 //! Invariants: an object is judged only in the state in which it was applied ([`Expected`]), never in an older one that
 //! the watch still shows; pods of a Deployment's older revisions are never held against it.
 
+mod judge;
+
 use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::Value;
 
-use super::pods::{self, Ended};
+use super::pods;
 use super::status::{self, Status};
-use super::{Finding, Limits, Patience, Role, Verdict};
-use crate::provision::failure::Cause;
+use super::{Limits, Role, Verdict};
 
 /// How many events are kept about one object.
 const KEPT_EVENTS: usize = 24;
@@ -213,151 +214,6 @@ impl Observed {
         }
     }
 
-    fn pod_verdict(&self, key: &ObjectKey, expected: &Expected, role: Role, limits: &Limits) -> Verdict {
-        let Some(pod) =
-            self.pods.get(&key.name).filter(|pod| pod.metadata.uid.as_deref() == Some(expected.uid.as_str()))
-        else {
-            return Verdict::Waiting("applied".to_owned());
-        };
-        if let Some(finding) = self.finding(pod, role, limits) {
-            return Verdict::Failing(Box::new(finding));
-        }
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
-        match (phase, role) {
-            ("Succeeded", _) => Verdict::Ready,
-            ("Failed", _) => Verdict::Failing(Box::new(Finding {
-                cause: Cause::CrashLoop { restarts: 0, code: exit_code(pod).unwrap_or(1) },
-                message: format!("the pod failed: {}", pods::progress(pod)),
-                hint: None,
-                patience: Patience::None,
-                pod: pod.metadata.name.clone(),
-            })),
-            _ if pods::is_ready(pod) => Verdict::Ready,
-            _ => Verdict::Waiting(self.detail(pod)),
-        }
-    }
-
-    fn failed(&self, key: &ObjectKey, object: &Value, reason: String, message: &str) -> Finding {
-        let worst = self.current_pods(object).find(|pod| exit_code(pod).is_some_and(|code| code != 0));
-        let code = worst.and_then(exit_code);
-        let pod = worst.and_then(|pod| pod.metadata.name.clone());
-        let finding = |cause, message| Finding { cause, message, hint: None, patience: Patience::None, pod };
-        match key.kind.as_str() {
-            "Job" => {
-                let ended = worst.map(|pod| format!("; its last pod {}", pods::progress(pod))).unwrap_or_default();
-                finding(Cause::JobFailed { job_reason: reason.clone(), code }, format!("{reason}: {message}{ended}"))
-            }
-            "Deployment" => finding(Cause::ProgressDeadlineExceeded, message.to_owned()),
-            _ => finding(Cause::NeverReady, format!("{key} has given up ({reason}): {message}")),
-        }
-    }
-
-    fn in_progress(&self, object: &Value, role: Role, limits: &Limits, detail: String) -> Verdict {
-        let observed = object["status"]["observedGeneration"].as_i64();
-        if object["kind"] == "Deployment" && observed < object["metadata"]["generation"].as_i64() {
-            return Verdict::Waiting(detail);
-        }
-        let mut findings: Vec<Finding> =
-            self.current_pods(object).filter_map(|pod| self.finding(pod, role, limits)).collect();
-        findings.extend(self.creation_refused(object, limits));
-        // What waiting cannot help says more than what may pass.
-        findings.sort_by_key(|finding| match finding.patience {
-            Patience::None => 0,
-            Patience::UntilGraphSettles => 1,
-            Patience::For(_) => 2,
-        });
-        if let Some(finding) = findings.into_iter().next() {
-            return Verdict::Failing(Box::new(finding));
-        }
-        let pod = self.current_pods(object).find(|pod| !pods::is_ready(pod));
-        let said = pod.map(|pod| self.detail(pod)).filter(|said| !said.is_empty());
-        Verdict::Waiting(match said {
-            Some(said) if detail == "running" => said,
-            Some(said) => format!("{detail}: {said}"),
-            None => detail,
-        })
-    }
-
-    /// What a pod is doing, and what its probe said last.
-    fn detail(&self, pod: &Pod) -> String {
-        let progress = pods::progress(pod);
-        let probe = self.events_of(pod).rfind(|event| event.reason.as_deref() == Some("Unhealthy"));
-        match probe.and_then(|event| event.message.as_deref()) {
-            Some(message) if progress.starts_with("running") => one_line(message),
-            _ => progress,
-        }
-    }
-
-    fn finding(&self, pod: &Pod, role: Role, limits: &Limits) -> Option<Finding> {
-        let by_probe = |event: &Event| {
-            event.reason.as_deref() == Some("Killing")
-                && event.message.as_deref().is_some_and(|message| message.contains("probe"))
-        };
-        let ended = if self.events_of(pod).any(by_probe) { Ended::ByProbe } else { Ended::ByItself };
-        pods::finding(pod, role, limits, ended).or_else(|| self.full_disk(pod)).or_else(|| self.unmountable(pod))
-    }
-
-    /// The node's disk is full: it goes on trying, but only the user can help.
-    fn full_disk(&self, pod: &Pod) -> Option<Finding> {
-        if pods::is_started(pod) {
-            return None;
-        }
-        let full = |event: &&Event| {
-            event.message.as_deref().is_some_and(|message| message.contains("No space left on device"))
-        };
-        let event = self.events_of(pod).rfind(full)?;
-        Some(Finding {
-            cause: Cause::StateUnwritable,
-            message: one_line(event.message.as_deref()?),
-            hint: Some("free some space, or set ENVCTL_STATE_DIR to a directory on another disk".to_owned()),
-            patience: Patience::None,
-            pod: pod.metadata.name.clone(),
-        })
-    }
-
-    /// A volume whose ConfigMap or Secret doesn't exist: only an event says so, the pod stays `ContainerCreating`.
-    fn unmountable(&self, pod: &Pod) -> Option<Finding> {
-        if pods::is_started(pod) {
-            return None;
-        }
-        let event = self.events_of(pod).rfind(|event| event.reason.as_deref() == Some("FailedMount"))?;
-        let message = event.message.as_deref()?;
-        message.contains("not found").then(|| Finding {
-            cause: Cause::MissingConfig,
-            message: format!("a volume cannot be mounted: {}", one_line(message)),
-            hint: None,
-            patience: Patience::UntilGraphSettles,
-            pod: pod.metadata.name.clone(),
-        })
-    }
-
-    /// The API refused the pods themselves: quota, policy, a service account that isn't there (yet).
-    fn creation_refused(&self, object: &Value, limits: &Limits) -> Option<Finding> {
-        let owner = match object["kind"].as_str() {
-            Some("Deployment") => self.newest_replica_set(object)?,
-            _ => object,
-        };
-        if self.current_pods(object).next().is_some() {
-            return None;
-        }
-        let message = status::condition(owner, "ReplicaFailure")
-            .filter(|failure| failure.status == "True")
-            .map(|failure| failure.message.to_owned())
-            .or_else(|| {
-                let events = self.events.get(owner["metadata"]["uid"].as_str()?)?;
-                events.iter().rfind(|event| event.reason.as_deref() == Some("FailedCreate"))?.message.clone()
-            })?;
-        let (cause, patience) = if message.contains("exceeded quota") {
-            (Cause::QuotaExceeded, Patience::For(limits.settling))
-        } else if message.contains("error looking up service account") || !message.contains("forbidden") {
-            (Cause::Forbidden, Patience::For(limits.settling))
-        } else {
-            (Cause::Forbidden, Patience::None)
-        };
-        let message = format!("its pods cannot be created: {}", one_line(&message));
-        Some(Finding { cause, message, hint: None, patience, pod: None })
-    }
-
     fn events_of(&self, pod: &Pod) -> impl DoubleEndedIterator<Item = &Event> {
         pod.metadata.uid.as_ref().and_then(|uid| self.events.get(uid)).into_iter().flatten()
     }
@@ -442,14 +298,6 @@ fn controller(pod: &Pod) -> Option<&OwnerReference> {
 fn controller_uid(object: &Value) -> Option<&str> {
     let references = object["metadata"]["ownerReferences"].as_array()?;
     references.iter().find(|reference| reference["controller"] == true)?["uid"].as_str()
-}
-
-/// The last exit code of the pod's first container that ended.
-fn exit_code(pod: &Pod) -> Option<i32> {
-    pods::loudest_container(pod).and_then(|status| {
-        let states = [&status.state, &status.last_state];
-        states.into_iter().flatten().find_map(|state| state.terminated.as_ref().map(|ended| ended.exit_code))
-    })
 }
 
 /// Messages may span lines (a probe's whole output): the first says enough in a list.

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// None is live.
-    #[error("no session {wanted}{}", others(.live))]
+    #[error("no session {wanted}{}{}", ends(.ended), others(.live))]
     NotFound {
         /// `is running for /path`, or `named "x" is running`.
         wanted: String,
         /// Every live session of the machine, one line each.
         live: Vec<String>,
+        /// Those of this project that ended by themselves, as far as this command found out: who and why.
+        ended: Vec<String>,
     },
     /// More than one could be meant.
     #[error("several sessions {wanted}{}", others(.live))]
@@ -91,6 +93,10 @@ pub fn io_hint(error: &io::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+fn ends(ended: &[String]) -> String {
+    ended.iter().map(|session| format!("; {session}")).collect()
 }
 
 fn others(live: &[String]) -> String {

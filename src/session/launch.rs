@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -64,12 +64,23 @@ pub fn open_or_create(state: &StateDirectory, record: &Record, program: &Path) -
     created.map(Agent::Created)
 }
 
-/// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns their ids. The files of
+/// A session whose agent is gone without anybody having asked for it: what its files told before they were removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Its id.
+    pub id: String,
+    /// Its project, where its record could still be read.
+    pub root: Option<PathBuf>,
+    /// Why, one sentence.
+    pub why: String,
+}
+
+/// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns whose they were. The files of
 /// those that have something on a cluster are kept until that is gone too: [`left`].
 ///
 /// # Errors
 /// When the state directory refuses.
-pub fn sweep(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
+pub fn sweep(state: &StateDirectory) -> Result<Vec<Dead>, SessionError> {
     // The usual case takes no lock: nothing is dead.
     if state.all()?.iter().all(SessionDirectory::is_live) {
         return Ok(Vec::new());
@@ -78,13 +89,14 @@ pub fn sweep(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
     sweep_locked(state)
 }
 
-fn sweep_locked(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
+fn sweep_locked(state: &StateDirectory) -> Result<Vec<Dead>, SessionError> {
     let mut swept = Vec::new();
     for dead in state.all()?.into_iter().filter(|directory| !directory.is_live()) {
         if dead.is_left() {
             continue;
         }
-        if let Ok(record) = dead.record() {
+        let record = dead.record().ok();
+        if let Some(record) = &record {
             lookup::clear_current(&record.root, &record.id);
         }
         if Lodged::is_in(dead.path()) {
@@ -94,8 +106,11 @@ fn sweep_locked(state: &StateDirectory) -> Result<Vec<String>, SessionError> {
             fs::rename(dead.path(), &aside).map_err(SessionError::io("move", dead.path()))?;
             continue;
         }
+        // An agent that is killed can't say why.
+        let why = fs::read_to_string(dead.why_ended()).unwrap_or_else(|_killed| "its agent was killed".to_owned());
         fs::remove_dir_all(dead.path()).map_err(SessionError::io("remove", dead.path()))?;
-        swept.push(dead.path().file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let id = dead.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        swept.push(Dead { id, root: record.map(|record| record.root), why });
     }
     Ok(swept)
 }
@@ -134,6 +149,26 @@ pub fn forget_left(state: &StateDirectory, directory: &SessionDirectory) -> Resu
         }
         _ => Ok(()),
     }
+}
+
+/// Removes everything in a session's directory but its record and, instead of itself, why it ended: by an agent whose
+/// session nobody asked to end, as its last act. The next command tells, and removes the rest.
+///
+/// # Errors
+/// When the state directory refuses.
+pub fn leave_word(state: &StateDirectory, directory: &SessionDirectory, why: &str) -> Result<(), SessionError> {
+    let _guard = lock_sessions(state)?;
+    if Lodged::is_in(directory.path()) {
+        // Something is still on a cluster: the next command puts this aside.
+        return Ok(());
+    }
+    let entries = fs::read_dir(directory.path()).map_err(SessionError::io("read", directory.path()))?;
+    for entry in entries.filter_map(Result::ok).filter(|entry| entry.path() != directory.record_path()) {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let removed = if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        removed.map_err(SessionError::io("remove", entry.path()))?;
+    }
+    fs::write(directory.why_ended(), why).map_err(SessionError::io("write", directory.why_ended()))
 }
 
 /// Blocks until the agent of a session is gone. At once where there is none.

@@ -65,7 +65,9 @@ pub fn find(state: &StateDirectory, query: &Query<'_>) -> Result<Record, Session
     };
     match candidates.as_slice() {
         [only] => Ok((*only).clone()),
-        [] => Err(SessionError::NotFound { wanted: wanted(), live: live.iter().map(line).collect() }),
+        [] => {
+            Err(SessionError::NotFound { wanted: wanted(), live: live.iter().map(line).collect(), ended: Vec::new() })
+        }
         several => Err(SessionError::Ambiguous { wanted: wanted(), live: several.iter().copied().map(line).collect() }),
     }
 }

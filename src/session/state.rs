@@ -133,6 +133,11 @@ impl SessionDirectory {
         self.0.join("lock")
     }
 
+    /// Why the session ended, left by an agent that nobody asked to end.
+    pub fn why_ended(&self) -> PathBuf {
+        self.0.join("ended")
+    }
+
     /// Whether an agent holds the lock. Asked with a shared lock, so that two who ask do not see each other.
     pub fn is_live(&self) -> bool {
         File::open(self.lock()).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))

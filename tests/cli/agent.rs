@@ -137,8 +137,11 @@ fn a_killed_agents_files_are_gone_after_the_next_command() {
         assert!(directory.path().exists(), "nobody has cleaned up yet");
         drop(creator);
     }
-    let ran = context.run(&["ls"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "no sessions\n"));
+    let ran = context.run(&["ps"]);
+    insta::assert_snapshot!(ran.stderr, @r"
+    error: no session is running for HOME/project; demo-ID ended: its agent was killed
+    hint: start one with `envctl up`
+    ");
     assert_eq!(context.session_directories(), Vec::<PathBuf>::new());
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use super::context::{Context, ENVCTL, Ran};
 use super::program::program;
 use super::require::require;
+use super::seccomp::{self, Profile};
 
 fn assert_nothing_is_left(context: &Context) {
     assert!(context.session_directories().is_empty(), "{:?}", context.session_directories());
@@ -159,6 +160,7 @@ fn a_disk_that_fills_up() {
     let context = Context::new();
     context.write_service("echo started; sleep 100000 & wait", "");
     fs::create_dir_all(context.state().path()).unwrap();
+    let mut failures = 0;
     // Pages left free: from none to more than is needed.
     for pages in [4, 6, 8, 12, 16] {
         let script = format!(
@@ -182,11 +184,13 @@ fn a_disk_that_fills_up() {
         eprintln!("{pages} pages free: {:?}", ran.code);
         assert_eq!(ran.stdout, "", "{pages}: {ran:?}");
         if ran.code != Some(0) {
+            failures += 1;
             assert!(matches!(ran.code, Some(3 | 125)), "{pages}: {ran:?}");
             assert!(ran.stderr.contains("No space left on device"), "{pages}: {ran:?}");
         }
         assert_eq!(context.processes(), Vec::<String>::new());
     }
+    assert!(failures > 0, "the disk was never full");
 }
 
 /// No user namespaces: `max_user_namespaces` is 0 inside, and nothing is permitted.
@@ -218,4 +222,75 @@ fn namespaces_that_are_refused() {
     let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(document["checks"][0]["verdict"], "failed", "{document}");
     assert_eq!(document["checks"][0]["cure"], "sudo sysctl user.max_user_namespaces=10000", "{document}");
+}
+
+/// In a container with its engine's default profile.
+#[test]
+fn a_container_engine_that_refuses_namespaces() {
+    let context = Context::new();
+    context.write_service("sleep 100000", "");
+    let inside = |arguments: &[&str]| {
+        let mut command = context.command(arguments);
+        seccomp::confine(&mut command, Profile::Container);
+        context.ran(&mut command)
+    };
+    let ran = inside(&["up"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), ""), "{ran:?}");
+    insta::assert_snapshot!("namespaces_refused_by_seccomp", screen(&ran));
+    assert_nothing_is_left(&context);
+    let ran = inside(&["doctor", "-o", "json"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(document["checks"][0]["verdict"], "failed", "{document}");
+    assert!(
+        document["checks"][0]["cure"].as_str().unwrap().contains("--security-opt seccomp=unconfined"),
+        "{document}"
+    );
+}
+
+/// Ubuntu's switch: a user namespace is given, but without any power. The switch itself stands in a `/proc` of the test's own.
+#[test]
+fn apparmor_that_refuses_namespaces() {
+    if !require(program("unshare", "--version"), "unshare") {
+        return;
+    }
+    let context = Context::new();
+    context.write_service("sleep 100000", "");
+    let switch = "mount -t tmpfs tmpfs /proc/sys/kernel && echo 1 >/proc/sys/kernel/apparmor_restrict_unprivileged_userns || exit 99
+        exec \"$@\"";
+    let inside = |arguments: &[&str]| {
+        // The filter comes last: what it does to the shell's own mount would spoil the test.
+        let mut unshare = Command::new("unshare");
+        unshare.args(if nix::unistd::geteuid().is_root() { ["-m"].as_slice() } else { &["-Urm"] });
+        unshare.args(["sh", "-c", switch, "sh"]).arg(std::env::current_exe().unwrap());
+        unshare.args(["--exact", "bad::confined", "--include-ignored", "--nocapture"]);
+        unshare.env_clear().current_dir(context.project());
+        let plain = context.command(&[]);
+        unshare.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        unshare.env(CONFINED, arguments.join(" "));
+        context.ran(&mut unshare)
+    };
+    let ran = inside(&["up"]);
+    if !require(ran.code != Some(99) && ran.code != Some(1), "a mount namespace of one's own") {
+        return;
+    }
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(screen(&ran).contains("Operation not permitted"), "{ran:?}");
+    assert!(screen(&ran).contains("\nhint: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0\n"), "{ran:?}");
+    assert_nothing_is_left(&context);
+    let ran = inside(&["doctor"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stdout.contains("sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"), "{ran:?}");
+}
+
+/// What [`apparmor_that_refuses_namespaces`] runs inside, as this test binary: envctl's arguments.
+const CONFINED: &str = "ENVCTL_TEST_CONFINED";
+
+#[test]
+#[ignore = "run by another test"]
+fn confined() {
+    let Ok(arguments) = std::env::var(CONFINED) else { return };
+    let mut envctl = Command::new(ENVCTL);
+    seccomp::confine(envctl.args(arguments.split(' ')).env_remove(CONFINED), Profile::PowerlessUserNamespace);
+    std::process::exit(envctl.status().unwrap().code().unwrap_or(1));
 }

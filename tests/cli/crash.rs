@@ -152,3 +152,37 @@ fn the_agent_is_killed_during_up_and_while_up() {
     eprintln!("killed the agent {TIMES} times: {during} during up, {after} while up");
     assert!(during > 20 && after >= 15, "{during} {after}");
 }
+
+/// The node alone: its agent notices, says so to whoever waits and to the next command, and ends as well.
+#[test]
+fn the_node_is_killed_during_up_and_while_up() {
+    for during in [true, false] {
+        let context = context();
+        if during {
+            context.write_service("trap 'exit 0' TERM\nsleep 100000 & wait", "    ready: { exec: [\"false\"] }\n");
+        }
+        let host = traces::host();
+        let mut up = context.start(&["up"]);
+        up.until(if during { "0 of 1 ready" } else { "everything is ready" });
+        let mut follower =
+            context.command(&["logs", "-f"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let processes = traces::processes_with(context.home());
+        let namespaces = traces::namespaces_of(&processes);
+        let node = processes.iter().find(|process| process.arguments.contains(" __node ")).expect("the node").pid;
+        let agent = context.agent().expect("the agent");
+        kill(node, Signal::SIGKILL).unwrap();
+        let ran = up.end(&context);
+        let lost = "the node process ended unexpectedly; every pod ended with it";
+        if during {
+            assert_eq!(ran.code, Some(4), "{ran:?}");
+            assert!(ran.stderr.contains(lost) && ran.stderr.contains("[ClusterUnavailable]"), "{ran:?}");
+        }
+        assert!(traces::ended_within(agent, u16::MAX / 2), "the agent lives on without its node");
+        follower.wait().unwrap();
+        let ran = context.run(&["ps"]);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.starts_with("error: no session is running for HOME/project"), "{ran:?}");
+        assert_eq!(ran.stderr.contains(lost), !during, "{ran:?}");
+        assert_nothing_is_left(&context, &host, &namespaces, "the node was killed");
+    }
+}

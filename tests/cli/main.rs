@@ -13,6 +13,7 @@ mod pytest;
 mod refused;
 #[path = "../common/require.rs"]
 mod require;
+mod seccomp;
 mod session;
 mod shared;
 mod suites;

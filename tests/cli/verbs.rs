@@ -125,7 +125,13 @@ fn up_detached_then_wait() {
     let ran = context.run(&["ps", "-o", "json"]);
     let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     let states: Vec<_> = document["nodes"].as_array().unwrap().iter().map(|node| &node["state"]).collect();
-    assert!(states.iter().all(|state| *state == "ready"), "{document}");
+    assert!(states.iter().all(|state| *state == "ready" || *state == "completed"), "{document}");
+    // A job that is done has all its pods, not none of them ready; ages are whole seconds.
+    let ran = context.run(&["ps"]);
+    let migrate: Vec<_> =
+        ran.stdout.lines().find(|line| line.starts_with("migrate")).unwrap().split_whitespace().collect();
+    assert_eq!(migrate[1..4], ["job", "completed", "1/1"], "{ran:?}");
+    assert!(migrate[5].strip_suffix('s').is_some_and(|age| age.parse::<u64>().is_ok()), "{ran:?}");
     let ran = context.run(&["wait", "--for", "gone", "a", "--timeout", "1s"]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     let ran = context.run(&["wait", "nobody", "--timeout", "1s"]);
@@ -263,9 +269,12 @@ fn an_unused_session_ends_by_itself() {
     let directory = context.session_directories().pop().unwrap();
     launch::wait_until_gone(&envctl::session::state::SessionDirectory::at(directory)).unwrap();
     assert_eq!(context.processes(), Vec::<String>::new());
-    assert!(context.session_directories().is_empty());
+    // The next command says where it has gone, and that is the end of it.
     let ran = context.run(&["ps"]);
     assert!(ran.code == Some(2) && ran.stderr.contains("no session is running"), "{ran:?}");
+    assert!(ran.stderr.contains("; shop-ID ended: nothing used it for its idle time\n"), "{ran:?}");
+    assert!(context.session_directories().is_empty());
+    assert!(!context.run(&["ps"]).stderr.contains("ended"));
 }
 
 #[test]

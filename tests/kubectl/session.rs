@@ -2,9 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -12,6 +10,10 @@ use serde_json::Value;
 mod program;
 #[path = "../common/require.rs"]
 mod require;
+#[path = "../common/session.rs"]
+mod shared;
+
+use shared::Session;
 
 const ENVIRONMENT: &str = r#"
 name: kubectl
@@ -30,55 +32,8 @@ services:
     ready: { http: { path: /, port: http } }
 "#;
 
-struct Session {
-    directory: tempfile::TempDir,
-    kubeconfig: PathBuf,
-}
-
-impl Session {
-    fn envctl(&self, arguments: &[&str]) -> Vec<u8> {
-        let output = Command::new(env!("CARGO_BIN_EXE_envctl"))
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env("ENVCTL_STATE_DIR", self.directory.path().join("state"))
-            .env("HOME", self.directory.path())
-            .env_remove("ENVCTL_SESSION")
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("envctl runs");
-        assert!(output.status.success(), "envctl {arguments:?}: {}", output.status);
-        output.stdout
-    }
-}
-
 fn session() -> Option<&'static Session> {
-    static SESSION: OnceLock<Option<Session>> = OnceLock::new();
-    extern "C" fn down() {
-        if let Some(Some(session)) = SESSION.get() {
-            session.envctl(&["down"]);
-            // A static is never dropped; its directory must go all the same.
-            let _ = std::fs::remove_dir_all(session.directory.path());
-        }
-    }
-    SESSION
-        .get_or_init(|| {
-            if !require::require(program::program("kubectl", "--help"), "kubectl") {
-                return None;
-            }
-            let directory = tempfile::tempdir().expect("a temporary directory");
-            // Examples stand beside the program under test.
-            let examples = PathBuf::from(env!("CARGO_BIN_EXE_envctl")).with_file_name("examples");
-            let environment = ENVIRONMENT.replace("EXAMPLES", &examples.display().to_string());
-            std::fs::write(directory.path().join("envctl.yaml"), environment).expect("a file");
-            let mut session = Session { directory, kubeconfig: PathBuf::new() };
-            session.envctl(&["up"]);
-            let exports: Value = serde_json::from_slice(&session.envctl(&["env", "--format", "json"])).expect("JSON");
-            session.kubeconfig = exports["KUBECONFIG"].as_str().expect("KUBECONFIG is exported").into();
-            // SAFETY: `down` is an `extern "C" fn()` that lives as long as the program.
-            unsafe { libc::atexit(down) };
-            Some(session)
-        })
-        .as_ref()
+    require::require(program::program("kubectl", "--help"), "kubectl").then(|| shared::of(ENVIRONMENT))
 }
 
 /// What kubectl printed.

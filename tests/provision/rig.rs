@@ -39,10 +39,13 @@ impl Rig {
         let session = Session { id: "test".to_owned(), namespace: "test".to_owned() };
         let shared: Arc<dyn Provider> = provider.clone();
         let provisioner = Provisioner::new(shared, &access, session, None, Keyring::default()).await.expect("a client");
-        // The node's fate is known when it is lost, or when something runs: the first `up` shows either.
+        // Where namespaces are refused, the cluster is lost instead of ever having a node.
+        let refused = tokio::select! {
+            lost = provider.lost() => Some(lost),
+            () = node_ready(access.kubeconfig) => None,
+        };
         let rig = Self { directory, provider, provisioner, options: Options::default() };
-        let refused = tokio::time::timeout(Duration::from_millis(500), rig.provider.lost()).await;
-        require(refused.is_err(), &format!("a node ({refused:?})")).then_some(rig)
+        require(refused.is_none(), &format!("a node ({refused:?})")).then_some(rig)
     }
 
     /// An environment of these nodes.
@@ -66,18 +69,32 @@ impl Rig {
 
     /// Brings it up, within the tests' deadline.
     pub async fn up(&mut self, plan: &Plan) -> (Vec<Event>, Result<(), Box<Failure>>) {
-        self.up_within(plan, DEADLINE).await
+        self.up_until(plan, |_| false).await
     }
 
-    pub async fn up_within(&mut self, plan: &Plan, time: Duration) -> (Vec<Event>, Result<(), Box<Failure>>) {
+    /// Brings it up, and is out of time at once after an event like this.
+    pub async fn up_until(
+        &mut self,
+        plan: &Plan,
+        enough: impl Fn(&Event) -> bool + Send + Sync,
+    ) -> (Vec<Event>, Result<(), Box<Failure>>) {
         let (sink, mut received) = EventSink::channel();
+        let mut events = Vec::new();
+        let seen = async {
+            while let Some(event) = received.recv().await {
+                let enough = enough(&event);
+                events.push(event);
+                if enough {
+                    return;
+                }
+            }
+        };
         let give_up = async {
-            tokio::time::sleep(time).await;
-            GiveUp::TimedOut(time)
+            _ = tokio::time::timeout(DEADLINE, seen).await;
+            GiveUp::TimedOut(DEADLINE)
         };
         let outcome = self.provisioner.up(plan, &self.options, &sink, give_up).await;
         drop(sink);
-        let mut events = Vec::new();
         while let Some(event) = received.recv().await {
             events.push(event);
         }
@@ -141,4 +158,16 @@ pub fn ready(events: &[Event], name: &str) -> Option<(usize, bool)> {
         Event::Node { node, state: NodeState::Ready { unchanged }, .. } if node.name == name => Some((at, *unchanged)),
         _ => None,
     })
+}
+
+/// Returns when the cluster's only node is Ready.
+async fn node_ready(kubeconfig: kube::config::Kubeconfig) {
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a kubeconfig");
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> =
+        kube::Api::all(kube::Client::try_from(config).expect("a client"));
+    let ready = |node: Option<&k8s_openapi::api::core::v1::Node>| {
+        let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    kube::runtime::wait::await_condition(nodes, envctl::embedded::NODE_NAME, ready).await.expect("a watch");
 }

@@ -32,6 +32,7 @@ mod store;
 mod strategy;
 mod subresource;
 mod tables;
+mod unenforced;
 mod user;
 mod watch;
 mod write;
@@ -54,6 +55,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// Who makes volumes for claims of the default storage class `standard`; `None`: there is no default class.
     pub storage_provisioner: Option<String>,
+    /// The fields of a pod's spec that its nodes accept without enforcing, for warnings.
+    pub unenforced_by_nodes: fn(&serde_json::Value) -> Vec<&'static str>,
     /// Who decides where pods run.
     pub scheduling: Scheduling,
 }
@@ -75,6 +78,7 @@ impl Default for Config {
             extra_sans: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             storage_provisioner: None,
+            unenforced_by_nodes: |_| Vec::new(),
             scheduling: Scheduling::Admission,
         }
     }

@@ -174,13 +174,6 @@ pub fn qos_class(spec: &Value) -> &'static str {
     }
 }
 
-/// What to tell the creator of an object that nothing here acts on.
-pub fn unenforced(row: &Row) -> Option<String> {
-    (!row.enforced()).then(|| {
-        format!("{} {}: accepted and stored, but nothing in this cluster enforces it", row.api_version(), row.kind)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::registry;

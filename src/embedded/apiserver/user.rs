@@ -44,6 +44,13 @@ impl User {
         Self::new(format!("system:node:{name}"), &["system:nodes"])
     }
 
+    /// Whether it is a controller or a node of this cluster, which only repeat what somebody else wrote.
+    pub fn is_part_of_the_cluster(&self) -> bool {
+        ["system:serviceaccount:kube-system:", "system:node:", "system:kube-"]
+            .iter()
+            .any(|prefix| self.name.starts_with(prefix))
+    }
+
     /// A service account (`apiserver/pkg/authentication/serviceaccount/util.go`).
     pub fn service_account(namespace: &str, name: &str) -> Self {
         Self {

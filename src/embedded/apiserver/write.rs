@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::context::{Context, WriteOptions};
 use super::status::{FieldError, Status};
 use super::store::{CommitError, Key, Stored, Write};
-use super::{admission, convert, delete, managed, meta, read, schemas, strategy};
+use super::{admission, convert, delete, managed, meta, read, schemas, strategy, unenforced};
 
 /// Which part of an object a write is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,9 +145,10 @@ pub fn create(context: &mut Context<'_>, mut object: Value, options: &WriteOptio
     if !errors.is_empty() {
         return Err(Status::invalid(row.group_kind(), &name, errors));
     }
-    if let Some(warning) = strategy::unenforced(row) {
+    if let Some(warning) = unenforced::kind(row) {
         context.warnings.push(warning);
     }
+    context.warnings.extend(unenforced::fields(context, &object, None));
     convert::to_storage(row, &mut object);
     let key = Key::new(context.namespace(), &name);
     if options.dry_run {
@@ -265,6 +266,9 @@ pub fn update(
         }
         if !errors.is_empty() {
             return Err(Status::invalid(row.group_kind(), &name, errors));
+        }
+        if part == Part::Main {
+            warnings.extend(unenforced::fields(context, &new, Some(&old)));
         }
         if operation != "Apply" {
             managed::on_update(row, &mut new, &old, &context.info.subresource, options);

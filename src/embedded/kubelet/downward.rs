@@ -153,10 +153,11 @@ fn go_quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const FACTS: Facts = Facts {
+    /// A pod's and its node's, for the tests of whoever builds on them.
+    pub const FACTS: Facts = Facts {
         pod_ip: Ipv4Addr::new(10, 244, 0, 7),
         host_ip: Ipv4Addr::new(10, 244, 0, 1),
         allocatable: Allocatable { cpus: 2, memory: 1 << 30 },

@@ -4,14 +4,18 @@
 //! `pkg/kubelet/envvars/envvars.go` and `pkg/kubelet/container/helpers.go`. Upstream's order is a Go
 //! map's; here it is the declared one.
 
+mod services;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 
 use super::downward::{self, DownwardError, Facts};
 use super::expansion::expand;
 use super::image::Image;
+
+pub use services::service_variables;
 
 /// The ConfigMaps and Secrets that a container refers to, as far as they exist.
 #[derive(Debug, Clone, Default)]
@@ -222,70 +226,11 @@ pub fn argv(container: &Container, image: &Image, environment: &[(String, String
     }
 }
 
-/// Variables for services that exist: those of the pod's namespace if `enableServiceLinks`, and
-/// `default/kubernetes` always.
-pub fn service_variables<'a>(
-    services: impl IntoIterator<Item = &'a Service>,
-    namespace: &str,
-    links: bool,
-) -> Vec<(String, String)> {
-    let mut chosen: std::collections::BTreeMap<&str, &Service> = std::collections::BTreeMap::new();
-    for service in services {
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let of = service.metadata.namespace.as_deref().unwrap_or_default();
-        if of == "default" && name == "kubernetes" {
-            chosen.entry(name).or_insert(service);
-        } else if of == namespace && links {
-            chosen.insert(name, service);
-        }
-    }
-    let mut variables = Vec::new();
-    for (name, service) in chosen {
-        let Some(spec) = &service.spec else { continue };
-        let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else { continue };
-        let ports = spec.ports.as_deref().unwrap_or_default();
-        let Some(first) = ports.first() else { continue };
-        let prefix = variable_name(name);
-        variables.push((format!("{prefix}_SERVICE_HOST"), ip.to_owned()));
-        variables.push((format!("{prefix}_SERVICE_PORT"), first.port.to_string()));
-        for port in ports {
-            if let Some(port_name) = port.name.as_deref().filter(|port_name| !port_name.is_empty()) {
-                variables.push((format!("{prefix}_SERVICE_PORT_{}", variable_name(port_name)), port.port.to_string()));
-            }
-        }
-        for (at, port) in ports.iter().enumerate() {
-            let protocol = port.protocol.as_deref().unwrap_or("TCP");
-            let lower = protocol.to_lowercase();
-            let url = format!("{lower}://{ip}:{}", port.port);
-            if at == 0 {
-                variables.push((format!("{prefix}_PORT"), url.clone()));
-            }
-            let prefix = format!("{prefix}_PORT_{}_{}", port.port, protocol.to_uppercase());
-            variables.push((format!("{prefix}_PROTO"), lower));
-            variables.push((format!("{prefix}_PORT"), port.port.to_string()));
-            variables.push((format!("{prefix}_ADDR"), ip.to_owned()));
-            variables.push((prefix, url));
-        }
-    }
-    variables
-}
-
-fn variable_name(name: &str) -> String {
-    name.replace('-', "_").to_uppercase()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::downward::Allocatable;
+    use super::super::downward::tests::FACTS;
     use super::*;
     use serde_json::json;
-    use std::net::Ipv4Addr;
-
-    const FACTS: Facts = Facts {
-        pod_ip: Ipv4Addr::new(10, 244, 0, 7),
-        host_ip: Ipv4Addr::new(10, 244, 0, 1),
-        allocatable: Allocatable { cpus: 2, memory: 1 << 30 },
-    };
 
     fn build(container: serde_json::Value, services: &[(String, String)]) -> Result<HashMap<String, String>, EnvError> {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}})).unwrap();
@@ -347,46 +292,6 @@ mod tests {
         ] {
             assert_eq!(build(container, &[]).unwrap_err().to_string(), words);
         }
-    }
-
-    /// The table of upstream's `envvars_test.go`.
-    #[test]
-    fn service_variables_as_upstream() {
-        let service = |name: &str, ip: &str, ports: serde_json::Value| -> Service {
-            serde_json::from_value(json!({
-                "metadata": {"name": name, "namespace": "ns"}, "spec": {"clusterIP": ip, "ports": ports}}))
-            .unwrap()
-        };
-        let services = [
-            service("foo-bar", "1.2.3.4", json!([{"port": 8080, "protocol": "TCP"}])),
-            service(
-                "abc-123",
-                "5.6.7.8",
-                json!([
-                {"name": "u-d-p", "port": 8081, "protocol": "UDP"}, {"name": "t-c-p", "port": 8081, "protocol": "TCP"}]),
-            ),
-            service("svrc-clusterip-none", "None", json!([{"port": 8082}])),
-        ];
-        let env: HashMap<String, String> = service_variables(&services, "ns", true).into_iter().collect();
-        for (name, value) in [
-            ("FOO_BAR_SERVICE_HOST", "1.2.3.4"),
-            ("FOO_BAR_SERVICE_PORT", "8080"),
-            ("FOO_BAR_PORT", "tcp://1.2.3.4:8080"),
-            ("FOO_BAR_PORT_8080_TCP", "tcp://1.2.3.4:8080"),
-            ("FOO_BAR_PORT_8080_TCP_PROTO", "tcp"),
-            ("FOO_BAR_PORT_8080_TCP_PORT", "8080"),
-            ("FOO_BAR_PORT_8080_TCP_ADDR", "1.2.3.4"),
-            ("ABC_123_SERVICE_PORT", "8081"),
-            ("ABC_123_SERVICE_PORT_U_D_P", "8081"),
-            ("ABC_123_SERVICE_PORT_T_C_P", "8081"),
-            ("ABC_123_PORT", "udp://5.6.7.8:8081"),
-            ("ABC_123_PORT_8081_TCP_ADDR", "5.6.7.8"),
-        ] {
-            assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
-        }
-        assert_eq!(env.len(), 7 + 13);
-        assert!(service_variables(&services, "other", true).is_empty());
-        assert!(service_variables(&services, "ns", false).is_empty());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod runtime;
 pub mod server;
 pub mod services;
 pub mod status;
+pub mod unenforced;
 pub mod volumes;
 
 use std::net::Ipv4Addr;

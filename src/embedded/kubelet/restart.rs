@@ -8,10 +8,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use tokio::time::Instant;
 
-/// The first wait: upstream's with the feature gate `ReduceDefaultCrashLoopBackOffDecay` (KEP-4603). With the older 10 s, a
-/// service that ends right after its start would use up its crash budget only after two and a half minutes.
+/// The first wait. Upstream's own constants of 1.36 (`pkg/kubelet/kubelet.go`): `newCrashLoopBackOff` takes
+/// `reducedInitialCrashLoopBackOff` and `reducedMaxCrashLoopBackOff` with the feature gate `ReduceDefaultCrashLoopBackOffDecay`
+/// (KEP-4603, alpha), else 10 s and 5 min. This node runs as with the gate: with 10 s, a service that ends right after its
+/// start would use up its crash budget only after two and a half minutes.
 const INITIAL: Duration = Duration::from_secs(1);
-/// The longest wait, with the same gate.
+/// The longest wait, with the same gate (without it, `crashLoopBackOff.maxContainerRestartPeriod` of the kubelet's
+/// configuration could be as low).
 const MAXIMUM: Duration = Duration::from_secs(60);
 /// A run as long as this makes earlier ends forgotten; the gate leaves it as it was.
 const RESET: Duration = Duration::from_secs(600);

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::workload::{EnvSource, HttpFields, NeedCondition, PortFields};
-use crate::envfile::decode::{Decode, Decoder, Map, Number, Spanned, not_a_word, number_schema, record};
+use crate::envfile::decode::{Decode, Decoder, Map, Number, Spanned, number_schema};
 use crate::envfile::names::{AnyText, Name};
 use crate::envfile::problem::Problem;
+use crate::envfile::record::{not_a_word, record};
 use crate::envfile::template::Template;
 use crate::envfile::tree::{Node, ScalarKind, Value};
 

@@ -18,8 +18,9 @@ pub type ImageText = Name<ImageName>;
 
 use schemars::JsonSchema;
 
-use super::decode::{Decode, Decoder, Map, Spanned, record};
+use super::decode::{Decode, Decoder, Map, Spanned};
 use super::names::{AnyText, DnsLabel, ImageName, Name, VariableName, Word};
+use super::record::record;
 use super::template::Template;
 use super::tree::Node;
 
@@ -69,7 +70,7 @@ impl Decode for Overlay {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
         let fields: Vec<&str> = EnvironmentFile::overlay_fields().collect();
         match &node.value {
-            super::tree::Value::Map(entries) => super::decode::unknown_fields(entries, &fields, "a profile", decoder),
+            super::tree::Value::Map(entries) => super::record::unknown_fields(entries, &fields, "a profile", decoder),
             _ if node.is_null() => {}
             _ => return decoder.expected("a mapping", node),
         }

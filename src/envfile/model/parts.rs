@@ -2,8 +2,9 @@
 
 use super::choice::{NeedList, UserName};
 use crate::envfile::TimeSpan;
-use crate::envfile::decode::{Map, Number, Spanned, record, words};
+use crate::envfile::decode::{Map, Number, Spanned};
 use crate::envfile::names::{AnyText, Command, CommandTemplate, Name, VariableName, Word};
+use crate::envfile::record::{record, words};
 use crate::envfile::template::Template;
 
 record! {

@@ -2,10 +2,11 @@
 
 use super::choice::{EnvSetting, HttpCheck, NeedList, PortSetting, TcpCheck, UserSetting};
 use crate::envfile::TimeSpan;
-use crate::envfile::decode::{Map, Number, Spanned, record, words};
+use crate::envfile::decode::{Map, Number, Spanned};
 use crate::envfile::names::{
     AnyText, Command, CommandTemplate, ContainerPath, FileName, ImageName, Name, PortName, Quantity, VariableName,
 };
+use crate::envfile::record::{record, words};
 use crate::envfile::template::Template;
 
 record! {

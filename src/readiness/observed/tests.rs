@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::provision::failure::Cause;
 
 fn deployment(generation: i64, revision: &str, ready: i64) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment",

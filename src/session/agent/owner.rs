@@ -65,7 +65,16 @@ enum Asked {
 /// Why the main loop was left.
 struct End {
     why: Option<String>,
+    by: EndedBy,
     grace: Duration,
+}
+
+/// Who ended it.
+enum EndedBy {
+    /// A person or a command, who knows.
+    Request,
+    /// Nobody asked for it: the next command says why it is gone.
+    Itself,
 }
 
 /// The session's state.
@@ -167,8 +176,8 @@ impl Owner {
                     }
                     Progress::Finished(outcome) => self.finish(*outcome),
                 },
-                Some(lost) = self.lost.join_next() => Some(End { why: Some(lost.unwrap_or_default()), grace: Duration::ZERO }),
-                _ = terminate.recv() => Some(End { why: Some("its agent was told to end (SIGTERM)".to_owned()), grace: GRACE }),
+                Some(lost) = self.lost.join_next() => Some(End { why: Some(lost.unwrap_or_default()), by: EndedBy::Itself, grace: Duration::ZERO }),
+                _ = terminate.recv() => Some(End { why: Some("its agent was told to end (SIGTERM)".to_owned()), by: EndedBy::Request, grace: GRACE }),
                 () = due => self.due(),
                 () = key_due => {
                     self.reissue();
@@ -204,7 +213,11 @@ impl Owner {
                 info!("asked to end");
                 self.patience = timeout.map_or(self.patience, Duration::from_millis);
                 self.ended_for.push(caller);
-                Some(End { why: Some("it was taken down by another command".to_owned()), grace: GRACE })
+                Some(End {
+                    why: Some("it was taken down by another command".to_owned()),
+                    by: EndedBy::Request,
+                    grace: GRACE,
+                })
             }
             Message::Request(caller, Request::Status) => {
                 caller.reply(Reply::Status(Box::new(self.status())));
@@ -250,7 +263,11 @@ impl Owner {
         match &self.working {
             Some(working) if working.detached => None,
             Some(working) if working.by != Some(caller) => None,
-            _ => Some(End { why: Some("the command that created it was ended before it was ready".to_owned()), grace }),
+            _ => Some(End {
+                why: Some("the command that created it was ended before it was ready".to_owned()),
+                by: EndedBy::Request,
+                grace,
+            }),
         }
     }
 
@@ -279,7 +296,7 @@ impl Owner {
         // Whose connection is gone is told nothing by this; whose is open has cancelled.
         self.ended_for.extend(canceller);
         let now = linger == 0 || self.record.phase == Phase::Starting;
-        now.then(|| End { why: Some("nobody uses it any more".to_owned()), grace })
+        now.then(|| End { why: Some("nobody uses it any more".to_owned()), by: EndedBy::Request, grace })
     }
 
     fn ask_attach(&mut self, caller: Caller, up: Option<Box<UpRequest>>) {
@@ -476,7 +493,7 @@ impl Owner {
                 }
                 if !kept {
                     self.ended_for.extend(followers);
-                    return Some(End { why: None, grace: GRACE });
+                    return Some(End { why: None, by: EndedBy::Request, grace: GRACE });
                 }
                 self.failure = Some(failure);
             }
@@ -516,14 +533,14 @@ impl Owner {
     fn due(&mut self) -> Option<End> {
         let Some(shared) = &self.record.shared else { return self.idle() };
         let passed = |milliseconds, since: Instant| since.elapsed() >= Duration::from_millis(milliseconds);
-        let why = if passed(shared.limit, self.born) {
-            "its time limit was over"
+        let (why, by) = if passed(shared.limit, self.born) {
+            ("its time limit was over", EndedBy::Itself)
         } else if self.alone_since.is_some_and(|since| passed(shared.linger, since)) {
-            "nobody uses it any more"
+            ("nobody uses it any more", EndedBy::Request)
         } else {
             return self.idle();
         };
-        Some(End { why: Some(why.to_owned()), grace: GRACE })
+        Some(End { why: Some(why.to_owned()), by, grace: GRACE })
     }
 
     fn idle(&mut self) -> Option<End> {
@@ -534,7 +551,7 @@ impl Owner {
         if !self.until_idle_end().is_zero() {
             return None;
         }
-        Some(End { why: Some("nothing used it for its idle time".to_owned()), grace: GRACE })
+        Some(End { why: Some("nothing used it for its idle time".to_owned()), by: EndedBy::Itself, grace: GRACE })
     }
 
     /// What was not waited for on a cluster that isn't the session's own.
@@ -577,7 +594,10 @@ impl Owner {
         };
         others.append(&mut self.attached);
         lookup::clear_current(&self.record.root, &self.record.id);
-        launch::remove_own(&self.state, &self.directory)?;
+        match (&end.by, &end.why) {
+            (EndedBy::Itself, Some(why)) => launch::leave_word(&self.state, &self.directory, why)?,
+            _ => launch::remove_own(&self.state, &self.directory)?,
+        }
         for caller in self.ended_for.drain(..) {
             caller.reply(Reply::Ended { removal: removal.clone(), why: None });
         }

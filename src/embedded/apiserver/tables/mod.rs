@@ -7,6 +7,7 @@
 mod cluster;
 mod format;
 mod pods;
+mod storage;
 mod workloads;
 
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ struct Printer {
 }
 
 fn printer(group: &str, kind: &str) -> Option<Printer> {
-    workloads::printer(group, kind).or_else(|| cluster::printer(group, kind))
+    workloads::printer(group, kind).or_else(|| cluster::printer(group, kind)).or_else(|| storage::printer(group, kind))
 }
 
 /// A kind's column definitions.

@@ -12,8 +12,8 @@ use super::super::probe::{ProbeKind, Report};
 use super::super::runtime::{ExitStatus, RuntimeError, Sandbox, Signals};
 use super::super::volumes::keeper::Prepared;
 use super::container::{Attached, End};
-use super::start::Supervision;
 use super::state::Waiting;
+use super::supervision::Supervision;
 
 /// What the node wants of a pod: always the latest.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ pub mod messages;
 pub mod start;
 pub mod state;
 pub mod stop;
+pub mod supervision;
 pub mod task;
 mod words;
 

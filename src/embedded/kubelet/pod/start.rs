@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +23,10 @@ use super::super::objects::{Watched, current};
 use super::super::restart::{Backoff, Verdict};
 use super::super::runtime::{ContainerConfig, Mount, Process, RunAs, RuntimeError};
 use super::super::volumes::keeper::{Prepared, sub_path};
-use super::container::{End, Streams, supervise};
+use super::container::Streams;
 use super::messages::{Live, Message, StartOutcome};
 use super::state::Waiting;
+use super::supervision::Supervision;
 use super::{Context, field_path};
 
 /// Where a container writes its last words, unless it says otherwise.
@@ -349,48 +349,6 @@ impl Start {
                 std::future::pending::<()>().await;
             }
         }
-    }
-}
-
-/// A run that the actor must look after.
-#[derive(Debug)]
-pub struct Supervision {
-    index: usize,
-    id: String,
-    run: u32,
-    streams: Streams,
-    log: Option<Writer>,
-    attached: mpsc::Receiver<super::container::Attached>,
-}
-
-impl Supervision {
-    /// The container's.
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// The run's.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The container's restart count then.
-    pub fn run(&self) -> u32 {
-        self.run
-    }
-
-    /// Looks after it in `jobs`; the actor hears of its end.
-    pub fn spawn(
-        self,
-        jobs: &mut JoinSet<()>,
-        tell: mpsc::Sender<Message>,
-        last_words: impl FnOnce(&End) -> Option<String> + Send + 'static,
-    ) {
-        jobs.spawn(async move {
-            let end = supervise(self.streams, self.log, self.attached).await;
-            let words = last_words(&end);
-            let _ = tell.send(Message::Ended(self.index, end, words)).await;
-        });
     }
 }
 

@@ -1,8 +1,6 @@
-//! A container's last words, and what a pod asks for that this node doesn't enforce.
+//! A container's last words.
 
 use std::path::Path;
-
-use k8s_openapi::api::core::v1::PodSpec;
 
 use super::super::logs::line::parse;
 
@@ -40,45 +38,9 @@ pub fn last_words(file: &Path, log: &Path, fall_back: bool, failed: bool) -> Opt
     Some(text[start..].to_owned()).filter(|text| !text.is_empty())
 }
 
-/// What the spec asks for and this node accepts without enforcing, for one Event per pod.
-pub fn not_enforced(spec: &PodSpec) -> Vec<&'static str> {
-    let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
-    let limits = containers().any(|container| {
-        container
-            .resources
-            .as_ref()
-            .is_some_and(|resources| resources.limits.as_ref().is_some_and(|limits| !limits.is_empty()))
-    });
-    let host_ports = containers()
-        .flat_map(|container| container.ports.iter().flatten())
-        .any(|port| port.host_port.is_some_and(|port| port > 0));
-    let memory = spec.volumes.iter().flatten().filter_map(|volume| volume.empty_dir.as_ref());
-    let memory = memory
-        .clone()
-        .any(|volume| volume.medium.as_deref().is_some_and(|medium| !medium.is_empty()) || volume.size_limit.is_some());
-    [
-        (limits, "resources.limits"),
-        (host_ports, "ports.hostPort"),
-        (memory, "emptyDir.medium and sizeLimit (a plain directory)"),
-        (spec.host_pid == Some(true), "hostPID"),
-        (spec.host_ipc == Some(true), "hostIPC"),
-        (spec.share_process_namespace == Some(true), "shareProcessNamespace"),
-        (spec.runtime_class_name.is_some(), "runtimeClassName"),
-        (spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()), "ephemeralContainers"),
-        (
-            containers().any(|container| container.volume_devices.as_ref().is_some_and(|list| !list.is_empty())),
-            "volumeDevices",
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(asked, name)| asked.then_some(name))
-    .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn words_from_the_file_or_the_log() {
@@ -96,14 +58,5 @@ mod tests {
         assert_eq!(last_words(&file, &log, true, true).as_deref(), Some("because"));
         std::fs::write(&file, "x".repeat(5000)).unwrap();
         assert_eq!(last_words(&file, &log, true, true).unwrap().len(), 4096);
-    }
-
-    #[test]
-    fn says_what_it_ignores() {
-        let spec = serde_json::from_value(
-            json!({"containers": [{"name": "c", "resources": {"limits": {"memory": "1Gi"}}}], "hostPID": true}),
-        )
-        .unwrap();
-        assert_eq!(not_enforced(&spec), ["resources.limits", "hostPID"]);
     }
 }

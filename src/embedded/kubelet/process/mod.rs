@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 pub use client::{Options, ProcessRuntime, StartError};
 pub use probe::{Mode, Refusal, probe};
+pub use wire::read_packet;
 
 /// The node process: `envctl __node`. Must be called before any thread exists.
 pub fn node_main() -> ExitCode {

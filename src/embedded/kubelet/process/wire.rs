@@ -222,3 +222,21 @@ impl AsRawFd for Channel {
         self.0.as_raw_fd()
     }
 }
+
+/// Reads a packet as each side of the protocol does: for tests that must not find one that breaks it. `true`: as one of them
+/// it was a message.
+///
+/// # Errors
+/// When there is no socket to send it over.
+pub fn read_packet(packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
+    fn read<T: DeserializeOwned>(packet: &[u8], fds: &[RawFd]) -> io::Result<bool> {
+        let (one, other) = Channel::pair()?;
+        let rights = [ControlMessage::ScmRights(fds)];
+        let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
+        let packet = &packet[..packet.len().min(INLINE)];
+        sendmsg::<()>(one.0.as_raw_fd(), &[IoSlice::new(packet)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(matches!(other.try_receive::<T>(), Ok(Some(_))))
+    }
+    let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    Ok(read::<Request>(packet, &fds)? | read::<Reply>(packet, &fds)? | read::<Progress>(packet, &fds)?)
+}

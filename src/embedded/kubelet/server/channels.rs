@@ -98,3 +98,57 @@ pub(super) async fn close(sink: &mut Sink) -> Result<(), Error> {
     sink.send(Message::Close(Some(normal))).await?;
     sink.close().await
 }
+
+/// What a client's frame asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// Bytes for the program's standard input.
+    Stdin(&'a [u8]),
+    /// The terminal's new size.
+    Resize {
+        /// In columns.
+        width: u16,
+        /// In rows.
+        height: u16,
+    },
+    /// The end of the standard input (v5).
+    StdinEnded,
+    /// Nothing that is known: ignored, as upstream does.
+    Unknown,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Size {
+    width: u16,
+    height: u16,
+}
+
+/// Reads a client's frame.
+pub fn input(frame: &[u8]) -> Input<'_> {
+    match frame.split_first() {
+        Some((0, data)) if !data.is_empty() => Input::Stdin(data),
+        Some((4, data)) => match serde_json::from_slice(data) {
+            Ok(Size { width, height }) => Input::Resize { width, height },
+            Err(_) => Input::Unknown,
+        },
+        Some((255, [0])) => Input::StdinEnded,
+        _ => Input::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_channels() {
+        assert_eq!(input(b"\0ab"), Input::Stdin(b"ab"));
+        assert_eq!(input(br#"\x04{"Width":80,"Height":24}"#), Input::Unknown);
+        assert_eq!(input(b"\x04{\"Width\":80,\"Height\":24}"), Input::Resize { width: 80, height: 24 });
+        assert_eq!(input(&[255, 0]), Input::StdinEnded);
+        for unknown in [&b""[..], b"\0", b"\x01a", b"\x04{}", &[255, 1], &[255]] {
+            assert_eq!(input(unknown), Input::Unknown, "{unknown:?}");
+        }
+    }
+}

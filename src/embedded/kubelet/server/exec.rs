@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::SplitStream;
 use http::StatusCode;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -19,7 +18,7 @@ use super::super::io::Stream;
 use super::super::logs::line::Source;
 use super::super::pod::messages;
 use super::super::runtime::{ExecConfig, ExitStatus, RuntimeError};
-use super::channels::{self, Protocol, Sink, Socket};
+use super::channels::{self, Input, Protocol, Sink, Socket};
 use super::{ContainerPath, Endpoints, Refusal, flag, parameters, stopped};
 
 const STDOUT: u8 = 1;
@@ -193,13 +192,6 @@ fn read_chunk(stream: &Stream) -> Option<Bytes> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Size {
-    width: u16,
-    height: u16,
-}
-
 /// A run whose input ends with the client's.
 struct Once {
     tell: mpsc::Sender<messages::Message>,
@@ -220,8 +212,8 @@ async fn copy_in(
             Message::Close(_) => return,
             _ => continue,
         };
-        match bytes.split_first() {
-            Some((0, data)) if !data.is_empty() => {
+        match channels::input(&bytes) {
+            Input::Stdin(data) => {
                 if let Some(stdin_stream) = &stdin
                     && stdin_stream.write_all(data).await.is_err()
                 {
@@ -229,18 +221,18 @@ async fn copy_in(
                     stdin = None;
                 }
             }
-            Some((4, data)) => {
-                if let (Some(terminal), Ok(size)) = (&terminal, serde_json::from_slice::<Size>(data)) {
-                    let _ = terminal.resize(size.width, size.height);
+            Input::Resize { width, height } => {
+                if let Some(terminal) = &terminal {
+                    let _ = terminal.resize(width, height);
                 }
             }
-            Some((255, [0])) => {
+            Input::StdinEnded => {
                 stdin = None;
                 if let Some(Once { tell, id }) = once.take() {
                     let _ = tell.send(messages::Message::InputEnded(id)).await;
                 }
             }
-            _ => {}
+            Input::Unknown => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Paths and parameters are upstream's `pkg/kubelet/server/server.go`; the API server's own names for the
 //! parameters (`stdin` for `input`, …) are taken too, so that it can pass a request on as it came.
 
-mod channels;
+pub mod channels;
 mod exec;
 mod logs;
 mod port_forward;

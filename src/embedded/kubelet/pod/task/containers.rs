@@ -17,9 +17,10 @@ use super::super::super::restart::go_seconds;
 use super::super::container::End;
 use super::super::field_path;
 use super::super::messages::{Message, StartOutcome};
-use super::super::start::{Start, Supervision, termination_file};
+use super::super::start::{Start, termination_file};
 use super::super::state::{Run, Waiting};
 use super::super::stop::{self, Stop};
+use super::super::supervision::Supervision;
 use super::super::words;
 use super::{Actor, Running, STOP_GRACE, TRY_AGAIN, Why};
 

@@ -8,9 +8,9 @@ use super::super::super::events::Kind as EventKind;
 use super::super::super::logs;
 use super::super::super::resolv;
 use super::super::super::runtime::SandboxConfig;
+use super::super::super::unenforced::not_enforced;
 use super::super::super::volumes::keeper::Keeper;
 use super::super::messages::Message;
-use super::super::words;
 use super::{Actor, Sandbox, Why};
 
 impl Actor {
@@ -19,7 +19,7 @@ impl Actor {
         if self.terminal || self.pod.metadata.deletion_timestamp.is_some() {
             return;
         }
-        let ignored = words::not_enforced(self.spec());
+        let ignored = not_enforced(self.spec());
         if !ignored.is_empty() {
             self.event(
                 None,
