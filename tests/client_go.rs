@@ -45,7 +45,7 @@ fn run(scenario: &str) {
         return;
     }
     let program = scenarios();
-    hello::build();
+    hello::build("hello");
     let session = session::of(ENVIRONMENT);
     let output = Command::new(program)
         .arg(scenario)
