@@ -36,8 +36,6 @@ fn live(context: &Context, id: &str, session: &str, root: &str) -> Live {
         kubeconfig: directory.kubeconfig(),
         addresses: Default::default(),
         exports: [("WHO".to_owned(), format!("it's {id}"))].into(),
-        shared: None,
-        ready: None,
     };
     record.write(&directory.record_path()).unwrap();
     Live { _lock: lock }
