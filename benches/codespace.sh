@@ -4,7 +4,8 @@
 #
 # Both make a new database cluster (initdb), migrate, create the account, start gunicorn, the worker and what both need, wait
 # until all of it works, and issue the key. The script waits as well as a script can: it tries every 20 ms, and it does
-# at once what envctl does at once (account, servers). envctl is measured to the return of `up`.
+# at once what envctl does at once (account, servers). Each program gets a session of its own, as in a pod: on a busy machine the kernel
+# shares processors among sessions (autogroup). envctl is measured to the return of `up`.
 #
 #   benches/codespace.sh [ENVCTL [ROUNDS]]
 set -euo pipefail
@@ -34,16 +35,16 @@ free_port() { "$venv/python" -c 'import socket; s = socket.socket(); s.bind(("12
 
 # What envs/codespace.yaml says, by hand.
 directly() {
-    local manage=("$venv/python" examples/codespace/manage.py) data=$1 account
+    local manage=(setsid --wait "$venv/python" examples/codespace/manage.py) data=$1 account
     export PGDATA=$data/data PGUSER=codespace PGDATABASE=codespace PGPASSWORD=secret PGHOST=127.0.0.1 PGPORT=$2
     export SECRET_KEY=secret ACCOUNT_PASSWORD=secret PYTHONPATH=examples/codespace PYTHONUNBUFFERED=1
-    examples/codespace/bin/postgres >"$data/postgres.log" 2>&1 &
+    setsid examples/codespace/bin/postgres >"$data/postgres.log" 2>&1 &
     started+=($!)
     until_it_works "$postgres/pg_isready" --host=127.0.0.1
     "${manage[@]}" migrate >"$data/migrate.log" 2>&1
     "${manage[@]}" create_account --user=demo >"$data/account.log" 2>&1 &
     account=$!
-    "$venv/gunicorn" --bind="127.0.0.1:$3" --workers=2 --threads=4 --worker-tmp-dir=/dev/shm --no-control-socket codespace.wsgi >"$data/api.log" 2>&1 &
+    setsid "$venv/gunicorn" --bind="127.0.0.1:$3" --workers=2 --threads=4 --worker-tmp-dir=/dev/shm --no-control-socket codespace.wsgi >"$data/api.log" 2>&1 &
     started+=($!)
     "${manage[@]}" run_worker --ready-file="$data/ready" >"$data/worker.log" 2>&1 &
     started+=($!)
