@@ -107,8 +107,9 @@ impl Cluster {
         Api<K>: Scoped,
     {
         let api: Api<K> = self.api(namespace);
-        let changes = watcher(api.clone(), watcher::Config::default()).default_backoff().touched_objects();
+        let changes = watcher(api.clone(), watcher::Config::default()).default_backoff();
         futures::pin_mut!(changes);
+        // Its first events, too, are a reason to list again: what went before the watch began isn't told otherwise.
         let wait = async {
             loop {
                 let all = api.list(&Default::default()).await.expect("listed").items;
