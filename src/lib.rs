@@ -36,6 +36,7 @@ pub mod plan;
 pub mod provision;
 #[cfg(feature = "cli")]
 pub mod readiness;
+#[cfg(feature = "cli")]
 pub mod redact;
 #[cfg(feature = "cli")]
 pub mod suite;

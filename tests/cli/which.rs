@@ -30,6 +30,8 @@ fn live(context: &Context, id: &str, session: &str, root: &str) -> Live {
         file: PathBuf::new(),
         cluster: "embedded".to_owned(),
         phase: Phase::Ready,
+        ready: None,
+        shared: None,
         created: 0,
         agent_pid: 0,
         api: None,
