@@ -43,11 +43,17 @@ fn envctl(arguments: &[&str]) {
 
 /// Sends a request to the API; the status and the JSON of the answer.
 fn request(method: &str, path: &str, body: &Value) -> (u16, Value) {
+    request_as(None, method, path, body)
+}
+
+/// The same with an API key.
+fn request_as(key: Option<&str>, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let request = ureq::http::Request::builder()
         .method(method)
         .uri(format!("{}{path}", api()))
         .header("content-type", "application/json")
+        .header("authorization", key.map_or_else(|| "none".to_owned(), |key| format!("Bearer {key}")))
         .body(body.to_string())
         .expect("a request");
     let mut answer = agent.run(request).expect("the API answers");
@@ -108,6 +114,17 @@ fn a_job_goes_through_the_worker_to_the_model_and_back() {
 fn a_model_that_was_never_deployed_is_a_gateway_error() {
     let (status, answer) = request("POST", "/models/nobody/predict", &json!({"inputs": [1]}));
     assert_eq!(status, 502, "{answer}");
+}
+
+#[test]
+fn the_key_that_the_environment_issued_is_known_to_the_api_and_another_is_not() {
+    api();
+    let session = envctl::session::find().expect("it runs");
+    let key = session.export("API_KEY").expect("issued");
+    assert_eq!(request_as(Some(key), "GET", "/whoami", &Value::Null), (200, json!({"user": "demo"})));
+    assert_eq!(request_as(Some("pk-wrong"), "GET", "/whoami", &Value::Null).0, 401);
+    // The worker's part of the API is the worker's.
+    assert_eq!(request("POST", "/jobs/take", &Value::Null).0, 401);
 }
 
 #[test]

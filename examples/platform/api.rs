@@ -1,17 +1,19 @@
 //! The API server, on port 8080: models (`POST /models`, `POST /models/NAME/predict`, `DELETE /models/NAME`)
 //! and jobs (`POST /jobs`, `GET /jobs/ID?wait=SECONDS`, and for the worker `POST /jobs/take`, `PUT /jobs/ID/result`).
+//! The worker's part wants an API key, and so does `GET /whoami`; `POST /keys` wants the administrator's, in `ADMIN_KEY`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::jobs::Jobs;
+use crate::keys::{self, Keys};
 use crate::models::Models;
 use crate::{Error, http};
 
@@ -19,14 +21,20 @@ use crate::{Error, http};
 struct Api {
     jobs: Jobs,
     models: Models,
+    keys: Keys,
+    admin: Option<String>,
 }
 
 type Answer = Result<Response<Body>, Failed>;
 
 pub async fn serve(data: PathBuf) -> Result<(), Error> {
-    let api = Api { jobs: Jobs::open(data)?, models: Models::connect().await? };
+    let keys = Keys::new(&data);
+    let admin = std::env::var("ADMIN_KEY").ok();
+    let api = Api { jobs: Jobs::open(data)?, models: Models::connect().await?, keys, admin };
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
+        .route("/keys", post(issue_key).delete(revoke_key))
+        .route("/whoami", get(whoami))
         .route("/models", post(deploy))
         .route("/models/{name}", delete(undeploy))
         .route("/models/{name}/predict", post(predict))
@@ -81,14 +89,52 @@ async fn show(State(api): State<Api>, Path(id): Path<String>, Query(Wait { wait 
     })
 }
 
-async fn take(State(api): State<Api>) -> Answer {
+async fn issue_key(State(api): State<Api>, headers: HeaderMap, body: Json<Value>) -> Answer {
+    if api.admin.is_none() || keys::bearer(&headers) != api.admin.as_deref() {
+        return Ok(unauthorized());
+    }
+    let Some(user) = body["user"].as_str() else {
+        return Ok(http::json(StatusCode::BAD_REQUEST, &json!({"error": "user is needed"})));
+    };
+    Ok(http::json(StatusCode::CREATED, &json!({"user": user, "key": api.keys.issue(user)?})))
+}
+
+/// The key that the request is made with.
+async fn revoke_key(State(api): State<Api>, headers: HeaderMap) -> Answer {
+    match (api.keys.user(&headers), keys::bearer(&headers)) {
+        (Some(user), Some(key)) => {
+            api.keys.revoke(key)?;
+            Ok(http::json(StatusCode::OK, &json!({"user": user})))
+        }
+        _ => Ok(unauthorized()),
+    }
+}
+
+async fn whoami(State(api): State<Api>, headers: HeaderMap) -> Answer {
+    Ok(match api.keys.user(&headers) {
+        Some(user) => http::json(StatusCode::OK, &json!({"user": user})),
+        None => unauthorized(),
+    })
+}
+
+fn unauthorized() -> Response<Body> {
+    http::json(StatusCode::UNAUTHORIZED, &json!({"error": "an API key is needed"}))
+}
+
+async fn take(State(api): State<Api>, headers: HeaderMap) -> Answer {
+    if api.keys.user(&headers).is_none() {
+        return Ok(unauthorized());
+    }
     Ok(match tokio::time::timeout(Duration::from_secs(30), api.jobs.take()).await {
         Ok(job) => http::json(StatusCode::OK, &job?),
         Err(_none_came) => http::json(StatusCode::NO_CONTENT, &Value::Null),
     })
 }
 
-async fn finish(State(api): State<Api>, Path(id): Path<String>, body: Json<Value>) -> Answer {
+async fn finish(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap, body: Json<Value>) -> Answer {
+    if api.keys.user(&headers).is_none() {
+        return Ok(unauthorized());
+    }
     let found = api.jobs.finish(&id, &body)?;
     Ok(http::json(if found { StatusCode::OK } else { StatusCode::CONFLICT }, &json!({"id": id})))
 }

@@ -16,6 +16,7 @@ eval "$("$envctl" env)"
 ask() { show "$@"; "$platform" request "$@"; }
 ask POST "$API_URL/models" '{"name": "prices", "weights": [2, 3], "bias": 1}'
 ask POST "$API_URL/models/prices/predict" '{"inputs": [1, 2]}'
+ask GET "$API_URL/whoami"
 show envctl ps
 "$envctl" ps
 ask DELETE "$API_URL/models/prices"

@@ -30,15 +30,20 @@ pub async fn serve(part: &str, port: u16, router: Router) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks another service; an answer that isn't JSON is `null`. Given up after 35 seconds.
-pub async fn request(method: Method, url: &str, body: Option<&Value>) -> Result<(StatusCode, Value), Error> {
+/// Asks another service, with an API key where it wants one; an answer that isn't JSON is `null`. Given up after 35 seconds.
+pub async fn request(
+    method: Method,
+    url: &str,
+    key: Option<&str>,
+    body: Option<&Value>,
+) -> Result<(StatusCode, Value), Error> {
     let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-    let request = Request::builder()
-        .method(method)
-        .uri(url)
-        .header("content-type", "application/json")
-        .body(Full::from(bytes))?;
+    let mut request = Request::builder().method(method).uri(url).header("content-type", "application/json");
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let request = request.body(Full::from(bytes))?;
     let answer = tokio::time::timeout(Duration::from_secs(35), client.request(request)).await??;
     let status = answer.status();
     let bytes = answer.into_body().collect().await?.to_bytes();

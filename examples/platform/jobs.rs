@@ -19,6 +19,7 @@ pub fn migrate(data: &Path) -> io::Result<()> {
     for state in STATES {
         std::fs::create_dir_all(data.join(state))?;
     }
+    std::fs::create_dir_all(data.join("keys"))?;
     std::fs::write(data.join("schema"), SCHEMA)
 }
 

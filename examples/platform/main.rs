@@ -2,11 +2,13 @@
 //!
 //! One program with four parts, as one image often is: `api` serves HTTP and deploys models through
 //! Kubernetes, `worker` takes jobs from it, `model` answers predictions, `migrate` prepares the data
-//! directory that `api` keeps its jobs in. `request` is a client for people without curl.
+//! directory that `api` keeps its jobs and API keys in, `issue-key` and `revoke-key` are for its administrator.
+//! `request` is a client for people without curl; it has the key in `API_KEY`, if there is one.
 
 mod api;
 mod http;
 mod jobs;
+mod keys;
 mod model;
 mod models;
 mod worker;
@@ -25,8 +27,11 @@ async fn main() -> ExitCode {
         "worker" => worker::run().await,
         "model" => model::serve().await,
         "migrate" => jobs::migrate(&data_directory()).map_err(Error::from),
+        "issue-key" => issue_key(&std::env::args().skip(2).collect::<Vec<_>>()),
+        "revoke-key" => revoke_key(),
         "request" => request(std::env::args().skip(2).collect()).await,
-        _ => Err("usage: platform api|worker|model|migrate|request METHOD URL [JSON]".into()),
+        _ => Err("usage: platform api|worker|model|migrate|issue-key --user NAME|revoke-key|request METHOD URL [JSON]"
+            .into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,9 +48,30 @@ async fn request(arguments: Vec<String>) -> Result<(), Error> {
         return Err("usage: platform request METHOD URL [JSON]".into());
     };
     let body = body.first().map(|body| serde_json::from_str(body)).transpose()?;
-    let (status, answer) = http::request(method.parse()?, url, body.as_ref()).await?;
+    let key = std::env::var("API_KEY").ok();
+    let (status, answer) = http::request(method.parse()?, url, key.as_deref(), body.as_ref()).await?;
     writeln!(std::io::stdout(), "{} {answer}", status.as_u16())?;
     if status.is_success() { Ok(()) } else { Err(format!("{method} {url}: {status}").into()) }
+}
+
+/// Prints a new key, and nothing else, on standard output.
+fn issue_key(arguments: &[String]) -> Result<(), Error> {
+    let ["--user", user] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
+        return Err("usage: platform issue-key --user NAME".into());
+    };
+    let key = keys::Keys::new(&data_directory()).issue(user)?;
+    http::log(&format!("a key for {user}"));
+    Ok(writeln!(std::io::stdout(), "{key}")?)
+}
+
+/// The key is on standard input: on a command line, everybody could see it.
+fn revoke_key() -> Result<(), Error> {
+    let mut key = String::new();
+    std::io::stdin().read_line(&mut key)?;
+    match keys::Keys::new(&data_directory()).revoke(key.trim_end())? {
+        true => Ok(()),
+        false => Err("there is no such key".into()),
+    }
 }
 
 fn data_directory() -> PathBuf {

@@ -69,6 +69,6 @@ impl Models {
 
     /// Asks the model through its Service, by its name.
     pub async fn predict(&self, name: &str, body: &Value) -> Result<(StatusCode, Value), Error> {
-        http::request(hyper::Method::POST, &format!("http://{name}:8000/predict"), Some(body)).await
+        http::request(hyper::Method::POST, &format!("http://{name}:8000/predict"), None, Some(body)).await
     }
 }

@@ -7,6 +7,7 @@ mod crash;
 #[path = "../common/hello.rs"]
 mod hello;
 mod interrupt;
+mod keys;
 #[path = "../common/program.rs"]
 mod program;
 mod pytest;

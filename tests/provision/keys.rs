@@ -38,7 +38,7 @@ async fn a_command_issues_a_key_that_stays_until_it_is_rotated_and_is_then_revok
     let revoke = json!({"exec": {"service": "api", "command": ["sh", "-c", "read -r key && test -n \"$$key\""]}});
     let mut plan = with(&rig, &[key("API_KEY", issue, json!({ "revoke": revoke }))]);
     let needs: &[(NodeKind, &str)] = &[(NodeKind::Key, "API_KEY")];
-    let env = json!({"image": "host", "command": ["hello"], "env": [{"name": "K", "value": {"key": "API_KEY"}}],
+    let env = json!({"image": "host", "command": ["hello"], "env": [{"name": "K", "key": "API_KEY"}],
         "ready": {"check": {"http": {"path": "/", "port": "http", "scheme": "HTTP"}}, "interval": "1s", "timeout": "1s", "failures": 3}});
     plan.nodes.push(service_with("user", env, needs));
     let (events, outcome) = rig.up(&plan).await;
@@ -73,10 +73,10 @@ async fn a_command_issues_a_key_that_stays_until_it_is_rotated_and_is_then_revok
 async fn the_one_screen_of_each_bad_command() {
     let Some(mut rig) = Rig::start().await else { return };
     let cases = [
-        ("that_fails", "echo sk-half; echo 'no such user: demo' >&2; exit 3", json!({})),
+        ("that_fails", "printf sk%s -half; echo 'no such user: demo' >&2; exit 3", json!({})),
         ("that_hangs", "exec sleep 600", json!({"timeout": "300ms"})),
         ("that_prints_nothing", "echo 'nobody is logged in' >&2", json!({})),
-        ("that_prints_two_lines", "echo sk-one; echo sk-two", json!({})),
+        ("that_prints_two_lines", "printf 'sk%s\\n' -one -two", json!({})),
         ("that_prints_no_text", r"printf '\377\376'", json!({})),
     ];
     for (name, script, more) in cases {

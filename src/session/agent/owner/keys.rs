@@ -66,19 +66,24 @@ impl Owner {
         info!(?keys, "their time is over: issued anew");
         let timeout = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let request = RotateRequest { keys, environment: last.environment.clone(), timeout };
+        let keys = request.keys.clone();
         match self.rotation(request) {
             Ok(up) => self.begin(None, up),
-            // A key of the ring is always one of the last plan.
-            Err(message) => warn!(message, "keys could not be issued anew"),
+            // An `up` that was ended early may have a plan without a key that is still there.
+            Err(message) => self.put_off(&keys, &message),
         }
     }
 
     /// What was there goes on: `envctl keys` says why, and it is tried again.
     pub(super) fn not_reissued(&mut self, keys: &BTreeSet<String>, failure: &Failure) {
         warn!(?keys, reason = failure.cause.reason(), message = failure.message, "not issued anew");
+        self.put_off(keys, &failure.message);
+    }
+
+    fn put_off(&mut self, keys: &BTreeSet<String>, why: &str) {
         let Some(environment) = &mut self.environment else { return };
         for name in keys {
-            if let Err(error) = environment.keys().failed(name, failure.message.clone()) {
+            if let Err(error) = environment.keys().failed(name, why.to_owned()) {
                 warn!(%error, "the keys could not be written");
             }
         }
