@@ -37,6 +37,8 @@ pub mod provision;
 #[cfg(feature = "cli")]
 pub mod readiness;
 #[cfg(feature = "cli")]
+pub mod reading;
+#[cfg(feature = "cli")]
 pub mod redact;
 #[cfg(feature = "cli")]
 pub mod suite;

@@ -21,6 +21,7 @@ use super::exit::Exit;
 use super::output::Output;
 use super::{Context, cluster};
 use crate::error::Error;
+use crate::reading;
 use crate::session::record::Record;
 use crate::session::state::SessionDirectory;
 
@@ -138,8 +139,8 @@ async fn follow(
 ) -> Result<(), Error> {
     let api: Api<Pod> = Api::default_namespaced(client.clone());
     let selector = cluster::selector(&arguments.services);
-    let events = watcher(api.clone(), watcher::Config::default().labels(&selector)).applied_objects();
-    tokio::pin!(events);
+    let config = watcher::Config::default().labels(&selector);
+    let mut events = reading::watch::<Pod>(client.clone(), Some(client.default_namespace()), config).applied_objects();
     let (sender, mut lines) = mpsc::channel(256);
     let mut readers = JoinSet::new();
     // A container's run, by its pod and how often it was restarted before.

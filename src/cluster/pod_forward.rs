@@ -5,7 +5,6 @@
 //! A pod that is replaced ends its connections; the next ones go to another.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,13 +14,14 @@ use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::ServicePort;
 use super::forward::{Carrier, Forwards};
+use crate::reading::{self, Events};
 
 /// How long a pod may be silent after the client has said all it had to say. The protocol cannot carry a half-closed
 /// connection, so its end is not passed on.
@@ -51,7 +51,7 @@ impl PodForward {
     fn slices(&self) -> watch::Receiver<Slices> {
         let start = || {
             let (sender, receiver) = watch::channel(Slices::new());
-            self.forwards.spawn(follow(Api::namespaced(self.client.clone(), &self.namespace), sender));
+            self.forwards.spawn(follow(reading::watch(self.client.clone(), Some(&self.namespace), watcher::Config::default()), sender));
             receiver
         };
         self.slices.get_or_init(start).clone()
@@ -144,8 +144,7 @@ fn ready(slices: &Slices, target: &ServicePort) -> Vec<(String, u16)> {
 }
 
 /// Keeps `sender` current until nobody listens. A watch that breaks is started again, with back-off.
-async fn follow(api: Api<EndpointSlice>, sender: watch::Sender<Slices>) {
-    let mut stream = pin!(watcher(api, watcher::Config::default()).default_backoff());
+async fn follow(mut stream: Events<EndpointSlice>, sender: watch::Sender<Slices>) {
     let mut first = Slices::new();
     let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
     loop {

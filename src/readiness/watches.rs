@@ -4,16 +4,18 @@
 //! otherwise. Watches restart by themselves, with back-off; the session's `Provider` says when the cluster is lost.
 
 use std::collections::HashSet;
-use std::pin::pin;
 
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::api::ApiResource;
+use kube::runtime::watcher;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::observed::{Change, ObjectKey};
+use crate::reading;
 
 /// How many changes may wait to be looked at: a burst of a few hundred pods, no more memory than that.
 const BUFFERED: usize = 256;
@@ -45,20 +47,16 @@ impl Watches {
         if jobs == Jobs::Some {
             watches.watch(resource("batch", "Job", "jobs"), Some(namespace));
         }
-        let pods: Api<Pod> = Api::namespaced(watches.client.clone(), namespace);
         watches.spawn(
-            pods,
-            "",
-            "Pod",
-            |pod| Change::Pod(Box::new(pod)),
+            ApiResource::erase::<Pod>(&()),
+            Some(namespace),
+            |pod: Pod| Change::Pod(Box::new(pod)),
             |pod| Change::PodGone(pod.metadata.name.unwrap_or_default()),
         );
-        let events: Api<Event> = Api::namespaced(watches.client.clone(), namespace);
         // An event that has expired still happened.
         watches.spawn(
-            events,
-            "",
-            "Event",
+            ApiResource::erase::<Event>(&()),
+            Some(namespace),
             |event| Change::Event(Box::new(event)),
             |event| Change::Event(Box::new(event)),
         );
@@ -72,52 +70,45 @@ impl Watches {
         if !self.watched.insert(key) {
             return;
         }
-        let api: Api<DynamicObject> = match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
         let (version, kind) = (resource.api_version.clone(), resource.kind.clone());
-        let to_value = move |object: DynamicObject| {
-            let mut value = serde_json::to_value(object).unwrap_or_default();
+        let complete = move |mut value: Value| {
             // Items of a list carry no type of their own.
             value["apiVersion"] = version.clone().into();
             value["kind"] = kind.clone().into();
-            if let Some(metadata) = value["metadata"].as_object_mut() {
-                metadata.remove("managedFields");
-            }
             value
         };
-        let gone = to_value.clone();
+        let gone = complete.clone();
         self.spawn(
-            api,
-            &resource.group,
-            &resource.kind,
-            move |object| Change::Object(to_value(object)),
+            resource,
+            namespace,
+            move |object| Change::Object(complete(object)),
             move |object| Change::ObjectGone(ObjectKey::of(&gone(object))),
         );
     }
 
     fn spawn<K>(
         &mut self,
-        api: Api<K>,
-        group: &str,
-        kind: &str,
+        resource: ApiResource,
+        namespace: Option<&str>,
         there: impl Fn(K) -> Change + Send + 'static,
         gone: impl Fn(K) -> Change + Send + 'static,
     ) where
-        K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+        K: DeserializeOwned + Send + 'static,
     {
-        let sender = self.sender.clone();
-        let (group, kind) = (group.to_owned(), kind.to_owned());
+        let (sender, client) = (self.sender.clone(), self.client.clone());
+        let namespace = namespace.map(str::to_owned);
         self.tasks.spawn(async move {
             let mut config = watcher::Config::default().streaming_lists();
             loop {
-                let mut stream = pin!(watcher(api.clone(), config.clone()).default_backoff());
+                let mut events =
+                    reading::watch_resource(client.clone(), &resource, namespace.as_deref(), config.clone());
                 loop {
-                    let change = match stream.try_next().await {
-                        Ok(Some(watcher::Event::Init)) => Change::Reset { group: group.clone(), kind: kind.clone() },
+                    let change = match events.try_next().await {
+                        Ok(Some(watcher::Event::Init)) => {
+                            Change::Reset { group: resource.group.clone(), kind: resource.kind.clone() }
+                        }
                         Ok(Some(watcher::Event::InitDone)) => {
-                            Change::Synced { group: group.clone(), kind: kind.clone() }
+                            Change::Synced { group: resource.group.clone(), kind: resource.kind.clone() }
                         }
                         Ok(Some(watcher::Event::InitApply(object) | watcher::Event::Apply(object))) => there(object),
                         Ok(Some(watcher::Event::Delete(object))) => gone(object),
@@ -127,7 +118,7 @@ impl Watches {
                             break;
                         }
                         Err(error) => {
-                            tracing::debug!(%kind, %error, "a watch ended and will be restarted");
+                            tracing::debug!(kind = %resource.kind, %error, "a watch ended and will be restarted");
                             continue;
                         }
                     };

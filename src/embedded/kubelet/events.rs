@@ -9,6 +9,9 @@ use k8s_openapi::api::core::v1::{Event, EventSource, Node, ObjectReference, Pod}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::Request;
+use kube::{Client, Resource};
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +47,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// The recorder and the task that writes what it is given; the task ends when `stop` is cancelled.
-    pub fn new(client: kube::Client, node: String, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(client: Client, node: String, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, entries) = mpsc::channel(QUEUE);
         (Self { queue }, write(client, node, entries, stop))
     }
@@ -92,7 +95,7 @@ struct Key {
     message: String,
 }
 
-async fn write(client: kube::Client, node: String, mut entries: mpsc::Receiver<Entry>, stop: CancellationToken) {
+async fn write(client: Client, node: String, mut entries: mpsc::Receiver<Entry>, stop: CancellationToken) {
     let mut known: HashMap<Key, (String, i32)> = HashMap::new();
     let mut serial = Timestamp::now().as_nanosecond();
     loop {
@@ -146,10 +149,9 @@ async fn write(client: kube::Client, node: String, mut entries: mpsc::Receiver<E
             reporting_instance: Some(node.clone()),
             ..Event::default()
         };
-        let parameters = PostParams::default();
         let written = tokio::select! {
             () = stop.cancelled() => return,
-            written = api.create(&parameters, &event) => written,
+            written = create(&client, &event) => written,
         };
         match written {
             Ok(_) => {
@@ -163,4 +165,12 @@ async fn write(client: kube::Client, node: String, mut entries: mpsc::Receiver<E
             Err(error) => tracing::warn!(%error, reason = entry.reason, "an event could not be written"),
         }
     }
+}
+
+/// Nobody wants to read back what is written many times a pod.
+async fn create(client: &Client, event: &Event) -> Result<(), kube::Error> {
+    let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
+    let events = Request::new(Event::url_path(&(), event.metadata.namespace.as_deref()));
+    let request = events.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
+    client.request::<IgnoredAny>(request).await.map(drop)
 }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::runtime::watcher::{Config, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::pod::Context;
 use super::pod::messages::{Message, Wish};
 use super::pod::task::Actor;
+use crate::reading;
 
 /// What endpoints ask.
 #[derive(Debug)]
@@ -43,10 +43,8 @@ struct Held {
 
 /// Runs until `stop`, then ends every pod and waits for them.
 pub async fn run(context: Arc<Context>, node: String, mut queries: mpsc::Receiver<Query>, stop: CancellationToken) {
-    let api: Api<Pod> = Api::all(context.client.clone());
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let events = watcher(api, config).default_backoff().modify(|pod| pod.metadata.managed_fields = None);
-    let mut events = Box::pin(events);
+    let config = Config::default().streaming_lists().fields(&format!("spec.nodeName={node}"));
+    let mut events = reading::watch::<Pod>(context.client.clone(), None, config);
     let mut pods: HashMap<String, Held> = HashMap::new();
     let mut actors: JoinSet<String> = JoinSet::new();
     let mut unseen: Vec<String> = Vec::new();

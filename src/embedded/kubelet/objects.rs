@@ -4,18 +4,17 @@
 //! holds its receiver; two hundred pods with one `kube-root-ca.crt` share one.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
-use kube::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher::{Config, Event};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::reading::{self, Events};
 
 /// What is known of an object.
 #[derive(Debug)]
@@ -51,22 +50,23 @@ pub async fn current<K: Send + Sync>(watched: &mut Watched<K>) -> Option<Arc<K>>
 
 /// All watches by name of one kind.
 struct Kind<K> {
-    api: fn(kube::Client, &str) -> Api<K>,
     held: Arc<Held<K>>,
 }
 
 /// The watches that run, by namespace and name. A watch leaves it, under its lock, when its last receiver is gone.
 type Held<K> = Mutex<HashMap<(String, String), Arc<watch::Sender<Seen<K>>>>>;
 
+impl<K> Default for Kind<K> {
+    fn default() -> Self {
+        Self { held: Arc::default() }
+    }
+}
+
 impl<K> Kind<K>
 where
-    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    K::DynamicType: Default,
+    K: kube::Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
 {
-    fn new(api: fn(kube::Client, &str) -> Api<K>) -> Self {
-        Self { api, held: Arc::default() }
-    }
-
+    /// In no namespace if that is empty.
     async fn watch(&self, shared: &Shared, namespace: &str, name: &str) -> Watched<K> {
         let mut held = self.held.lock().await;
         let key = (namespace.to_owned(), name.to_owned());
@@ -76,8 +76,10 @@ where
         let (sender, receiver) = watch::channel(Seen::Unknown);
         let sender = Arc::new(sender);
         held.insert(key.clone(), Arc::clone(&sender));
-        let api = (self.api)(shared.client.clone(), namespace);
-        shared.tasks.spawn(follow(api, key, sender, Arc::clone(&self.held), shared.stop.clone()));
+        let config = Config::default().streaming_lists().fields(&format!("metadata.name={name}"));
+        let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
+        let events = reading::watch(shared.client.clone(), namespace, config);
+        shared.tasks.spawn(follow(events, key, sender, Arc::clone(&self.held), shared.stop.clone()));
         receiver
     }
 }
@@ -102,10 +104,10 @@ impl Objects {
     pub fn new(client: kube::Client, tasks: TaskTracker, stop: CancellationToken) -> Self {
         Self {
             shared: Shared { client, tasks, stop },
-            config_maps: Kind::new(Api::namespaced),
-            secrets: Kind::new(Api::namespaced),
-            claims: Kind::new(Api::namespaced),
-            volumes: Kind::new(|client, _| Api::all(client)),
+            config_maps: Kind::default(),
+            secrets: Kind::default(),
+            claims: Kind::default(),
+            volumes: Kind::default(),
         }
     }
 
@@ -131,19 +133,14 @@ impl Objects {
 }
 
 /// Follows one object until nobody wants it.
-async fn follow<K>(
-    api: Api<K>,
+async fn follow<K: Send + Sync + 'static>(
+    mut events: Events<K>,
     key: (String, String),
     sender: Arc<watch::Sender<Seen<K>>>,
     held: Arc<Held<K>>,
     stop: CancellationToken,
-) where
-    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
+) {
     let name = &key.1;
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let events = watcher(api, config).default_backoff();
-    futures::pin_mut!(events);
     let mut listed = None;
     loop {
         let event = tokio::select! {
@@ -159,15 +156,15 @@ async fn follow<K>(
             event = events.next() => event,
         };
         match event {
-            Some(Ok(watcher::Event::Init)) => listed = None,
-            Some(Ok(watcher::Event::InitApply(object))) => listed = Some(object),
-            Some(Ok(watcher::Event::InitDone)) => {
+            Some(Ok(Event::Init)) => listed = None,
+            Some(Ok(Event::InitApply(object))) => listed = Some(object),
+            Some(Ok(Event::InitDone)) => {
                 sender.send_replace(listed.take().map_or(Seen::Absent, |object| Seen::Present(Arc::new(object))));
             }
-            Some(Ok(watcher::Event::Apply(object))) => {
+            Some(Ok(Event::Apply(object))) => {
                 sender.send_replace(Seen::Present(Arc::new(object)));
             }
-            Some(Ok(watcher::Event::Delete(_))) => {
+            Some(Ok(Event::Delete(_))) => {
                 sender.send_replace(Seen::Absent);
             }
             Some(Err(error)) => tracing::debug!(%error, name, "watching an object a pod needs"),

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::runtime::watcher::{Config, Event};
+use kube::{Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::reading;
 
 /// The label that names a slice's service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -155,19 +156,17 @@ pub fn follow(
     (receiver, feed(client, sender, stop))
 }
 
-fn events<K>(api: Api<K>) -> impl Stream<Item = Event<K>> + Send
+fn events<K>(client: kube::Client) -> impl Stream<Item = Event<K>> + Send
 where
-    K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + serde::de::DeserializeOwned + Send + 'static,
 {
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
+    reading::watch(client, None, Config::default().streaming_lists())
         .filter_map(async |event| event.inspect_err(|error| tracing::debug!(%error, "watching services")).ok())
 }
 
 async fn feed(client: kube::Client, sender: watch::Sender<Arc<Table>>, stop: CancellationToken) {
-    let services = events(Api::<Service>::all(client.clone())).map(Change::Service);
-    let slices = events(Api::<EndpointSlice>::all(client)).map(Change::Slice);
+    let services = events::<Service>(client.clone()).map(Change::Service);
+    let slices = events::<EndpointSlice>(client).map(Change::Slice);
     let changes = futures::stream::select(Box::pin(services), Box::pin(slices)).ready_chunks(128);
     futures::pin_mut!(changes);
     let mut table = Table::default();

@@ -10,17 +10,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::DynamicObject;
-use kube::core::{ApiResource, PartialObjectMeta};
+use kube::Client;
+use kube::core::ApiResource;
 use kube::discovery::{Discovery, Scope, verbs};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::runtime::watcher;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::super::shared::cache::{Cache, Cached, Change};
 use super::super::shared::caches::Caches;
 use super::graph::Uid;
+use crate::reading;
 
 /// How long to wait after discovery failed: upstream's resync period of the collector.
 const REDISCOVER: Duration = Duration::from_secs(30);
@@ -65,7 +65,13 @@ fn changes_discovery(resource: &ApiResource) -> bool {
         || (resource.group == "apiregistration.k8s.io" && resource.kind == "APIService")
 }
 
-type WatchEvent = Result<watcher::Event<PartialObjectMeta<DynamicObject>>, watcher::Error>;
+/// Of an object of any kind.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    metadata: ObjectMeta,
+}
+
+type WatchEvent = Result<watcher::Event<Metadata>, watcher::Error>;
 
 impl Default for Inventory {
     fn default() -> Self {
@@ -243,9 +249,9 @@ impl Watches {
             if Inventory::has_cache(resource) || self.kinds.contains_key(&id(resource)) {
                 continue;
             }
-            let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &**resource);
             let (ends, of) = (CancellationToken::new(), resource.clone());
-            let events = watcher(api, watcher::Config::default().streaming_lists()).default_backoff();
+            let config = watcher::Config::default().streaming_lists();
+            let events = reading::watch_resource(self.client.clone(), resource, None, config);
             let events = events.map(move |event| (of.clone(), event)).take_until(ends.clone().cancelled_owned());
             self.streams.push(events.boxed());
             let watch = Watch { resource: resource.clone(), ends, listed: false, listing: HashSet::new() };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 
 use self::decide::{Action, Observed, decide};
@@ -22,6 +22,7 @@ use super::shared::caches::Caches;
 use super::shared::events::{Note, Recorder};
 use super::shared::meta::{self, Claim};
 use super::shared::queue::Queue;
+use super::shared::requests;
 use super::shared::worker::{Doing, Next, SyncError, Syncer, code};
 use super::shared::written::Written;
 
@@ -114,9 +115,8 @@ impl Deployments {
 
     async fn act(&self, key: &Key, deployment: &Deployment, action: Action) -> Result<(), SyncError> {
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
         match action {
-            Action::Create { set, note, failed } => match sets.create(&PostParams::default(), &set).await {
+            Action::Create { set, note, failed } => match requests::create(&self.client, &key.namespace, &*set).await {
                 Ok(set) => {
                     self.written.created(key, self.caches.replica_sets.clone(), &set.metadata);
                     note.into_iter().for_each(|note| self.events.note(deployment, note));
@@ -135,7 +135,7 @@ impl Deployments {
                 }
             },
             Action::Update { set, note } => {
-                let set = sets.replace(meta::name(&set.metadata), &PostParams::default(), &set).await;
+                let set = requests::replace(&self.client, &key.namespace, &*set).await;
                 let set = set.doing("updating a replica set")?;
                 self.written.updated(key, self.caches.replica_sets.clone(), &set.metadata);
                 note.into_iter().for_each(|note| self.events.note(deployment, note));
@@ -148,7 +148,7 @@ impl Deployments {
             },
             Action::Status(changed) => self.write_status(key, *changed).await?,
             Action::Rollback(changed) => {
-                let changed = deployments.replace(&key.name, &PostParams::default(), &changed).await;
+                let changed = requests::replace(&self.client, &key.namespace, &*changed).await;
                 let changed = changed.doing("rolling back")?;
                 self.written.updated(key, self.caches.deployments.clone(), &changed.metadata);
             }
@@ -158,8 +158,7 @@ impl Deployments {
     }
 
     async fn write_status(&self, key: &Key, changed: Deployment) -> Result<(), SyncError> {
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
-        let changed = api.replace_status(&key.name, &PostParams::default(), &changed).await;
+        let changed = requests::replace_status(&self.client, &key.namespace, &changed).await;
         let changed = changed.doing("updating the deployment's status")?;
         self.written.updated(key, self.caches.deployments.clone(), &changed.metadata);
         Ok(())

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 use kube::{Api, Client};
 
 use self::decide::{Action, MANAGED_BY, MANAGER, Observed, SERVICE_NAME, decide};
@@ -20,6 +20,7 @@ use super::shared::caches::Caches;
 use super::shared::events::Recorder;
 use super::shared::meta;
 use super::shared::queue::Queue;
+use super::shared::requests;
 use super::shared::view::Pod;
 use super::shared::worker::{Doing, Next, SyncError, Syncer, code};
 use super::shared::written::Written;
@@ -69,12 +70,12 @@ impl EndpointSlices {
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
         let cache = self.caches.endpoint_slices.clone();
         match action {
-            Action::Create(slice) => match api.create(&PostParams::default(), &slice).await {
+            Action::Create(slice) => match requests::create(&self.client, &key.namespace, &*slice).await {
                 Err(error) if super::replica_set::is_namespace_going(&error) => {}
                 result => self.written.created(key, cache, &result.doing("creating an endpoint slice")?.metadata),
             },
             Action::Update(slice) => {
-                let slice = api.replace(meta::name(&slice.metadata), &PostParams::default(), &slice).await;
+                let slice = requests::replace(&self.client, &key.namespace, &*slice).await;
                 self.written.updated(key, cache, &slice.doing("updating an endpoint slice")?.metadata);
             }
             Action::Delete(slice) => match api.delete(meta::name(&slice), &DeleteParams::default()).await {

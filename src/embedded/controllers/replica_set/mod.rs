@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::core::SelectorExt;
 use kube::{Api, Client};
 
@@ -19,8 +19,9 @@ use super::shared::cache::{Change, Key};
 use super::shared::caches::Caches;
 use super::shared::events::{Note, Recorder};
 use super::shared::meta::{self, Claim};
-use super::shared::pods::{self, create_raw};
+use super::shared::pods;
 use super::shared::queue::Queue;
+use super::shared::requests::{self, create_raw};
 use super::shared::view::Pod;
 use super::shared::worker::{Doing, Next, SyncError, Syncer, code};
 use super::shared::written::Written;
@@ -177,8 +178,7 @@ impl Syncer for ReplicaSets {
         if let Some(status) = status {
             let mut changed = ReplicaSet::clone(&set);
             changed.status = Some(status);
-            let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
-            let changed = api.replace_status(&key.name, &PostParams::default(), &changed).await;
+            let changed = requests::replace_status(&self.client, &key.namespace, &changed).await;
             let changed = changed.doing("updating the replica set's status")?;
             self.written.updated(key, self.caches.replica_sets.clone(), &changed.metadata);
         }

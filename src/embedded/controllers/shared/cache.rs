@@ -11,11 +11,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::reading::Events;
 
 /// Namespace (empty for what is cluster-scoped) and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,10 +47,8 @@ impl std::fmt::Display for Key {
 
 /// A kind that can be cached.
 pub trait Cached: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
-    /// Drops what no controller reads, so that it isn't kept. The default drops `managedFields`.
-    fn prune(&mut self) {
-        self.meta_mut().managed_fields = None;
-    }
+    /// Drops what no controller reads, so that it isn't kept.
+    fn prune(&mut self) {}
 }
 
 /// What a watch reported.
@@ -138,15 +137,13 @@ impl<K: Cached> Cache<K> {
     }
 
     /// Watches until `shutdown`; restarts by itself after errors (backing off) and after 410.
-    pub async fn run(&self, api: Api<K>, config: watcher::Config, shutdown: CancellationToken) {
-        let stream = watcher(api, config).default_backoff();
-        futures::pin_mut!(stream);
+    pub async fn run(&self, mut events: Events<K>, shutdown: CancellationToken) {
         let mut listed: Option<Vec<K>> = None;
         loop {
             let event = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                event = stream.next() => event,
+                event = events.next() => event,
             };
             match event {
                 None => return,

@@ -9,13 +9,14 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
+use kube::Client;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cache::{Cache, Cached};
 use super::view::Pod;
+use crate::reading;
 
 /// The name of the config map that every namespace gets with the cluster's certificate authority.
 pub const ROOT_CA: &str = "kube-root-ca.crt";
@@ -85,7 +86,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn watch<K: Cached>(&self, cache: &Arc<Cache<K>>, config: watcher::Config) {
-        let (cache, api, shutdown) = (cache.clone(), Api::all(self.client.clone()), self.shutdown.clone());
-        self.tasks.spawn(async move { cache.run(api, config.streaming_lists(), shutdown).await });
+        let events = reading::watch(self.client.clone(), None, config.streaming_lists());
+        let (cache, shutdown) = (cache.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move { cache.run(events, shutdown).await });
     }
 }

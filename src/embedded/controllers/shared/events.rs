@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -139,7 +139,11 @@ impl RecorderTask {
         }
         let name = format!("{}.{:x}", object.name.as_deref().unwrap_or_default(), Timestamp::now().as_nanosecond());
         let event = Event {
-            metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
             involved_object: object,
             reason: Some(note.reason.to_owned()),
             message: Some(note.message),
@@ -151,7 +155,7 @@ impl RecorderTask {
             reporting_component: Some(self.component.to_owned()),
             ..Event::default()
         };
-        api.create(&PostParams::default(), &event).await?;
+        super::requests::create(&self.client, &namespace, &event).await?;
         self.known.insert(key, (name, 1));
         Ok(())
     }

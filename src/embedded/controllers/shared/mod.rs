@@ -9,6 +9,7 @@ pub mod events;
 pub mod meta;
 pub mod pods;
 pub mod queue;
+pub mod requests;
 pub mod view;
 pub mod worker;
 pub mod written;

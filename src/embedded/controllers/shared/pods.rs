@@ -8,9 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client, Resource};
-use serde::Deserialize;
+use kube::api::DeleteParams;
+use kube::{Api, Client};
 
 use super::view::{Condition, DELETION_COST, Pod};
 
@@ -147,29 +146,6 @@ pub fn from_template(
         spec: template.spec.clone(),
         status: None,
     }
-}
-
-/// Just the metadata of an answer.
-#[derive(Clone, Debug, Deserialize)]
-pub struct MetaOnly {
-    /// The metadata.
-    #[serde(default)]
-    pub metadata: ObjectMeta,
-}
-
-/// Creates an object from bytes and reads only its metadata back: many pods of one template are encoded once.
-///
-/// # Errors
-/// Whatever the API answers.
-pub async fn create_raw<K: Resource<DynamicType = ()>>(
-    client: &Client,
-    namespace: &str,
-    body: Vec<u8>,
-) -> Result<MetaOnly, kube::Error> {
-    let url = K::url_path(&(), Some(namespace).filter(|namespace| !namespace.is_empty()));
-    let request =
-        kube::core::Request::new(url).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
-    client.request(request).await
 }
 
 /// Deletes a pod; one that is gone already is fine.

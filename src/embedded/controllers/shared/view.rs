@@ -152,7 +152,6 @@ pub const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 impl Cached for Pod {
     fn prune(&mut self) {
-        self.metadata.managed_fields = None;
         if let Some(annotations) = &mut self.metadata.annotations {
             annotations.retain(|key, _| key == DELETION_COST || key == COMPLETION_INDEX);
         }

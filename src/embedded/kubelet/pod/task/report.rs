@@ -3,7 +3,9 @@
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, Resource};
+use kube::core::Request;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -70,13 +72,17 @@ impl Actor {
         }
         self.writing = true;
         self.dirty = false;
-        let patch = json!({"metadata": {"uid": self.uid()}, "status": whole(&self.status)});
-        let api: Api<Pod> =
-            Api::namespaced(self.context.client.clone(), self.pod.metadata.namespace.as_deref().unwrap_or_default());
-        let (name, tell) = (self.name().to_owned(), self.tell.clone());
+        let patch = Patch::Strategic(json!({"metadata": {"uid": self.uid()}, "status": whole(&self.status)}));
+        let pods = Request::new(Pod::url_path(&(), self.pod.metadata.namespace.as_deref()));
+        let request = pods.patch_subresource("status", self.name(), &PatchParams::default(), &patch);
+        let (client, tell) = (self.context.client.clone(), self.tell.clone());
         self.jobs.spawn(async move {
-            let result = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-            let _ = tell.send(Message::StatusWritten(result.map(drop).map_err(Box::new))).await;
+            // The watch shows what became of it.
+            let result = match request {
+                Ok(request) => client.request::<IgnoredAny>(request).await.map(drop),
+                Err(error) => Err(kube::Error::BuildRequest(error)),
+            };
+            let _ = tell.send(Message::StatusWritten(result.map_err(Box::new))).await;
         });
     }
 
