@@ -116,7 +116,7 @@ fn keep(new: &mut Value, old: &Value, field: &str) {
 fn keep_all_but_status(row: &Row, new: &mut Value, old: &Value) {
     let status = new["status"].take();
     let mut metadata = new["metadata"].take();
-    *new = old.clone();
+    keep_equal(new, old);
     if (row.group, row.plural) == ("apps", "deployments") {
         metadata["labels"] = old["metadata"]["labels"].clone();
     }
@@ -139,6 +139,17 @@ fn keep_all_but_status(row: &Row, new: &mut Value, old: &Value) {
         && let Some(map) = new.as_object_mut()
     {
         map.remove("status");
+    }
+}
+
+/// Makes `new` what `old` is, at the cost of what differs; metadata and status are the caller's.
+fn keep_equal(new: &mut Value, old: &Value) {
+    let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) else { return };
+    new.retain(|key, _| old.contains_key(key));
+    for (key, value) in old.iter().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status")) {
+        if new.get(key) != Some(value) {
+            new.insert(key.clone(), value.clone());
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::context::{Context, WriteOptions};
 use super::status::{FieldError, Status};
 use super::store::{CommitError, Key, Stored, Write};
-use super::{admission, convert, delete, managed, meta, read, schemas, strategy, unenforced};
+use super::{admission, convert, delete, managed, meta, read, schema, schemas, strategy, unenforced};
 
 /// Which part of an object a write is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +276,7 @@ pub fn update(
         // Nothing changed: nothing is written (store.go's shortcut in GuaranteedUpdate).
         meta::metadata(&mut new)
             .insert("resourceVersion".to_owned(), Value::String(current.index.revision.to_string()));
-        if same_but_times(&new, &old) && !delete::finished(row, &new, &old) {
+        if schema::managed_fields::same_but_times(&new, &old) && !delete::finished(row, &new, &old) {
             context.warnings.append(&mut warnings);
             return Ok(Outcome { stored: current, created: false });
         }
@@ -301,21 +301,4 @@ pub fn update(
             Err(_) => continue,
         }
     }
-}
-
-/// Whether two states differ in nothing but when their fields were managed.
-fn same_but_times(new: &Value, old: &Value) -> bool {
-    if new["metadata"]["managedFields"] == old["metadata"]["managedFields"] {
-        return new == old;
-    }
-    let without_times = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(entries) = object["metadata"]["managedFields"].as_array_mut() {
-            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-                entry.remove("time");
-            }
-        }
-        object
-    };
-    without_times(new) == without_times(old)
 }

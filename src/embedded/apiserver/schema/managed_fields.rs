@@ -148,13 +148,20 @@ pub fn update(gvk: Gvk<'_>, old: Option<&Value>, mut new: Value, manager: &str, 
     let ignored = ignored_fields(gvk, subresource);
     let given = remove_managed(&mut new);
     // A create compares with Go's empty object, so that nobody owns a struct just for being there.
-    let mut old = old.cloned().unwrap_or_else(|| super::default::empty(gvk));
-    let before = remove_managed(&mut old);
+    let nothing;
+    let old = match old {
+        Some(old) => old,
+        None => {
+            nothing = super::default::empty(gvk);
+            &nothing
+        }
+    };
+    let before = managed(old);
     // `decodeLiveOrNew`: a client may write managedFields itself; an empty list means it doesn't know of them.
     let is_given = |given: &Value| given.as_array().is_some_and(|list| !list.is_empty());
-    let source = given.filter(|given| subresource.is_empty() && is_given(given)).or_else(|| before.clone());
-    let mut managers = entries::decode(source.as_ref());
-    let changes = compare(ty, &old, &new).excluding(&ignored);
+    let source = given.filter(|given| subresource.is_empty() && is_given(given));
+    let mut managers = entries::decode(source.as_ref().or(before));
+    let changes = compare(ty, old, &new).excluding(&ignored);
     let updater = Entry::update(manager, &version, subresource);
     let nobody = Entry::update("", "", "");
     let _ = settle(&mut managers, &changes, &nobody, true);
@@ -165,8 +172,9 @@ pub fn update(gvk: Gvk<'_>, old: Option<&Value>, mut new: Value, manager: &str, 
     }
     managers.drop_empty();
     let mut fields = managers.encode();
-    if let Some(before) = before.filter(|before| old == new && entries::same_but_times(before, &fields)) {
-        fields = before;
+    if let Some(before) = before.filter(|before| same_unmanaged(old, &new) && entries::same_but_times(before, &fields))
+    {
+        fields = before.clone();
     }
     put_managed(&mut new, fields);
     new
@@ -188,7 +196,10 @@ fn settle(
             return Err(conflicts);
         }
     }
-    managers.each_other(writer, |set| set.difference(&changes.changed).difference(&changes.removed));
+    managers.each_other(writer, |set| {
+        set.subtract(&changes.changed);
+        set.subtract(&changes.removed);
+    });
     Ok(())
 }
 
@@ -241,7 +252,7 @@ fn ignored_fields(gvk: Gvk<'_>, subresource: &str) -> Set {
 }
 
 /// `stripmeta.go`: nobody owns what names the object.
-fn without_meta(set: Set) -> Set {
+fn without_meta(mut set: Set) -> Set {
     let mut strip = Set::default();
     for path in [&["apiVersion"][..], &["kind"], &["metadata"]] {
         strip.insert_fields(path);
@@ -259,7 +270,8 @@ fn without_meta(set: Set) -> Set {
     ] {
         strip.insert_fields(&["metadata", name]);
     }
-    set.difference(&strip)
+    set.subtract(&strip);
+    set
 }
 
 fn conflict(entry: &Entry, path: &Path, managers: &Managers) -> Conflict {
@@ -287,6 +299,31 @@ fn untyped(applied: &Value, problem: String) -> ApplyError {
         text("/kind")
     );
     ApplyError::Untyped { object, problem }
+}
+
+/// Whether two states differ in nothing but when their fields were managed.
+pub fn same_but_times(a: &Value, b: &Value) -> bool {
+    same_unmanaged(a, b)
+        && match (managed(a).and_then(Value::as_array), managed(b).and_then(Value::as_array)) {
+            (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_but(a, b, "time")),
+            (a, b) => a == b,
+        }
+}
+
+/// Whether two objects are the same but for their `managedFields`.
+fn same_unmanaged(a: &Value, b: &Value) -> bool {
+    same_but(a, b, "metadata") && same_but(&a["metadata"], &b["metadata"], "managedFields")
+}
+
+fn same_but(a: &Value, b: &Value, field: &str) -> bool {
+    match (a.as_object(), b.as_object()) {
+        (Some(a), Some(b)) => a.iter().filter(|(key, _)| *key != field).eq(b.iter().filter(|(key, _)| *key != field)),
+        _ => a == b,
+    }
+}
+
+fn managed(object: &Value) -> Option<&Value> {
+    object.get("metadata")?.get("managedFields")
 }
 
 fn remove_managed(value: &mut Value) -> Option<Value> {

@@ -100,10 +100,10 @@ impl Managers {
         self.rows.iter().map(|row| (&row.entry, &row.set))
     }
 
-    /// Replaces everybody's set but `entry`'s.
-    pub(super) fn each_other(&mut self, entry: &Entry, f: impl Fn(&Set) -> Set) {
+    /// Changes everybody's set but `entry`'s.
+    pub(super) fn each_other(&mut self, entry: &Entry, f: impl Fn(&mut Set)) {
         for row in self.rows.iter_mut().filter(|row| row.entry != *entry) {
-            row.set = f(&row.set);
+            f(&mut row.set);
         }
     }
 
@@ -156,8 +156,10 @@ pub(super) fn decode(list: Option<&Value>) -> Managers {
             "Update" => Entry::update(text("manager"), text("apiVersion"), text("subresource")),
             _ => continue,
         };
-        let set = item.get("fieldsV1").map(Set::decode).unwrap_or_default();
-        let set = managers.get(&entry).map_or_else(|| set.clone(), |old| old.union(&set));
+        let mut set = item.get("fieldsV1").map(Set::decode).unwrap_or_default();
+        if let Some(old) = managers.get(&entry) {
+            set = old.union(&set);
+        }
         let time = item.get("time").and_then(Value::as_str).map(str::to_owned);
         let version = text("apiVersion").to_owned();
         managers.insert(entry.clone(), set, time);

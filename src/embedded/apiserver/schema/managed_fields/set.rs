@@ -234,6 +234,18 @@ impl Set {
         Self { nodes: nodes.collect() }
     }
 
+    /// Makes nothing in `other` a member. Touches no more than what both have.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        for (element, theirs) in &other.nodes {
+            let Some(mine) = self.nodes.get_mut(element) else { continue };
+            mine.member &= !theirs.member;
+            mine.children.subtract(&theirs.children);
+            if !mine.member && mine.children.is_empty() {
+                self.nodes.remove(element);
+            }
+        }
+    }
+
     /// Members of `self` that aren't members of `other`.
     pub(super) fn difference(&self, other: &Self) -> Self {
         self.keep(|element, node| match other.nodes.get(element) {

@@ -98,11 +98,14 @@ impl Walk {
         };
         match granular.filter(|_| !(is_empty(left) && is_empty(right))) {
             Some(Shape::Map) => {
-                let map = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
+                let none = Map::new();
                 let (l, r) = (left.and_then(Value::as_object), right.and_then(Value::as_object));
-                let none = map(None);
                 let (l, r) = (l.unwrap_or(&none), r.unwrap_or(&none));
                 for (key, value) in l {
+                    // Nobody owns who owns what.
+                    if key == "managedFields" && matches!(&*self.path, [Element::Field(name)] if name == "metadata") {
+                        continue;
+                    }
                     self.step(Element::Field(key.clone()), ty.field(key), Some(value), r.get(key));
                 }
                 for (key, value) in r.iter().filter(|(key, _)| !l.contains_key(*key)) {
