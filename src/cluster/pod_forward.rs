@@ -5,6 +5,7 @@
 //! A pod that is replaced ends its connections; the next ones go to another.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -51,7 +52,10 @@ impl PodForward {
     fn slices(&self) -> watch::Receiver<Slices> {
         let start = || {
             let (sender, receiver) = watch::channel(Slices::new());
-            self.forwards.spawn(follow(reading::watch(self.client.clone(), Some(&self.namespace), watcher::Config::default()), sender));
+            self.forwards.spawn(follow(
+                reading::watch(self.client.clone(), Some(&self.namespace), watcher::Config::default()),
+                sender,
+            ));
             receiver
         };
         self.slices.get_or_init(start).clone()
