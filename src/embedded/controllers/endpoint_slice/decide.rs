@@ -61,8 +61,32 @@ pub fn decide(observed: &Observed<'_>) -> Vec<Action> {
         }
     }
     for family in families {
-        of_family(observed, family, &mut actions);
+        let mut own = Vec::new();
+        of_family(observed, family, &mut own);
+        actions.extend(recycled(observed.service, own));
     }
+    actions
+}
+
+/// Of one family: what would be deleted becomes what would be created (upstream's `endpointslice/reconciler.go`, `finalize`). A
+/// slice of an older service of this name is not taken: it is being collected.
+fn recycled(service: &Service, actions: Vec<Action>) -> Vec<Action> {
+    let is_own = |meta: &ObjectMeta| meta::is_controlled_by(meta, meta::uid(&service.metadata));
+    let (spare, mut actions): (Vec<_>, Vec<_>) =
+        actions.into_iter().partition(|action| matches!(action, Action::Delete(meta) if is_own(meta)));
+    let mut spare = spare.into_iter();
+    for action in &mut actions {
+        if let Action::Create(slice) = action
+            && let Some(Action::Delete(old)) = spare.next()
+        {
+            let mut slice = std::mem::take(slice);
+            slice.metadata.name = old.name;
+            slice.metadata.generate_name = None;
+            slice.metadata.resource_version = old.resource_version;
+            *action = Action::Update(slice);
+        }
+    }
+    actions.extend(spare);
     actions
 }
 
@@ -254,4 +278,37 @@ fn ports_key(ports: &[EndpointPort]) -> String {
         .collect();
     keys.sort();
     keys.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_slice_that_said_there_is_nothing_becomes_the_first_one() {
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {"name": "s", "namespace": "n", "uid": "u"},
+            "spec": {"selector": {"app": "s"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+        }))
+        .unwrap();
+        let first = decide(&Observed { service: &service, slices: vec![], pods: vec![] });
+        let [Action::Create(slice)] = &first[..] else { panic!("{first:?}") };
+        let mut slice = EndpointSlice::clone(slice);
+        slice.metadata.name = Some("s-abcde".to_owned());
+        slice.metadata.resource_version = Some("7".to_owned());
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "v", "labels": {"app": "s"}},
+            "spec": {"nodeName": "node", "containers": [{"name": "c"}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
+        }))
+        .unwrap();
+        let observed = Observed { service: &service, slices: vec![Arc::new(slice)], pods: vec![Arc::new(pod)] };
+        let then = decide(&observed);
+        let [Action::Update(slice)] = &then[..] else { panic!("{then:?}") };
+        assert_eq!(slice.metadata.name.as_deref(), Some("s-abcde"));
+        assert_eq!(slice.metadata.resource_version.as_deref(), Some("7"));
+        assert_eq!(slice.endpoints.as_ref().map(Vec::len), Some(1));
+    }
 }
