@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::super::status::{self, Observed};
-use super::super::decide::spec_of;
+use super::super::decide::{decide, spec_of};
 use super::super::messages::Message;
-use super::super::state::Kind;
+use super::super::state::{Kind, Run};
 use super::{Actor, DEADLINE, Sandbox, TRY_AGAIN, Why};
 
 impl Actor {
@@ -46,6 +46,9 @@ impl Actor {
         if matches!(self.ending, Some(Why::Gone | Why::Stop)) || self.deleting {
             return;
         }
+        if self.is_first_starting() {
+            return;
+        }
         let started =
             !matches!(self.sandbox, Sandbox::Gone) || self.status.container_statuses.is_some() || self.ending.is_some();
         if !started {
@@ -59,6 +62,18 @@ impl Actor {
         if self.dirty && self.write_retry.is_none() {
             self.write();
         }
+    }
+
+    /// Whether the pod's first containers are being started. That they could be is nothing to tell: in a moment they run, or what
+    /// holds them up is known. Upstream, which makes a status once per sync, doesn't tell either.
+    fn is_first_starting(&self) -> bool {
+        let first = self.containers.iter().all(|container| container.runs == 0 && container.waiting.is_none());
+        first
+            && self.ending.is_none()
+            && matches!(self.sandbox, Sandbox::Up)
+            && self.volumes.is_some()
+            && (self.containers.iter().any(|container| matches!(container.run, Run::Starting))
+                || !decide(self.spec(), &self.containers, false, Instant::now()).start.is_empty())
     }
 
     pub(super) fn retry_write(&mut self) {
