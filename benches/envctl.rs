@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,11 +18,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::json;
 
 const ROUNDS: usize = 15;
 const DEPLOYMENTS: usize = 40;
 const PODS: usize = 200;
+const SERVICES: usize = 100;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +41,7 @@ fn main() {
         panic!("setpriv: {error}");
     }
     let bench = Bench::new();
+    bench.validate();
     bench.up_and_down();
     bench.suites();
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(bench.api());
@@ -62,12 +66,11 @@ impl Bench {
         Self { root, state: directory(), home: directory() }
     }
 
-    fn envctl(&self, arguments: &[&str]) -> Command {
+    fn envctl(&self, verb: &str, file: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_envctl"));
         command
-            .args(arguments)
-            .arg("-f")
-            .arg(self.root.join("benches/envs/five.yaml"))
+            .args([verb, "-f"])
+            .arg(file)
             .current_dir(self.home.path())
             .env("ENVCTL_STATE_DIR", self.state.path())
             .env("HOME", self.home.path())
@@ -104,12 +107,41 @@ impl Bench {
         took
     }
 
-    fn run(&self, arguments: &[&str]) -> Duration {
+    fn run(&self, verb: &str) -> Duration {
         let start = Instant::now();
-        let output = self.envctl(arguments).stderr(Stdio::piped()).output().expect("envctl runs");
+        let output = self.envctl(verb, &self.five()).stderr(Stdio::piped()).output().expect("envctl runs");
         let took = start.elapsed();
-        assert!(output.status.success(), "envctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "envctl {verb}: {}", String::from_utf8_lossy(&output.stderr));
         took
+    }
+
+    fn five(&self) -> PathBuf {
+        self.root.join("benches/envs/five.yaml")
+    }
+
+    /// A long environment file, each service of which refers to the one before.
+    fn validate(&self) {
+        let mut text = "name: many\nimages: { hello: { process: { entrypoint: [hello] } } }\nservices:\n".to_owned();
+        for number in 0..SERVICES {
+            text += &format!(
+                "  s{number}:\n    image: hello\n    ports: {{ http: 8080 }}\n    ready: {{ http: {{ path: /, port: http }} }}\n"
+            );
+            if let Some(before) = number.checked_sub(1) {
+                text += &format!(
+                    "    needs: [s{before}]\n    env: {{ NEXT: \"http://${{services.s{before}.http.address}}/\" }}\n"
+                );
+            }
+        }
+        let file = self.home.path().join("many.yaml");
+        std::fs::write(&file, text).expect("a file");
+        let mut took = vec![];
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            let output = self.envctl("validate", &file).stderr(Stdio::piped()).output().expect("envctl runs");
+            took.push(start.elapsed());
+            assert!(output.status.success(), "envctl validate: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        row(&format!("envctl validate, {SERVICES} services"), median(&mut took), "");
     }
 
     fn up_and_down(&self) {
@@ -119,13 +151,13 @@ impl Bench {
             let direct_took = self.direct();
             let kubeconfig = kubeconfig_created(self.state.path());
             let start = Instant::now();
-            let mut child = self.envctl(&["up"]).stderr(Stdio::null()).spawn().expect("envctl runs");
+            let mut child = self.envctl("up", &self.five()).stderr(Stdio::null()).spawn().expect("envctl runs");
             let api_took = kubeconfig.recv_timeout(Duration::from_secs(10)).ok().map(|at| at.duration_since(start));
             let status = child.wait().expect("envctl ends");
             let up_took = start.elapsed();
             assert!(status.success(), "envctl up: {status}");
             resident.push(agent_resident(self.state.path()));
-            let down_took = self.run(&["down"]);
+            let down_took = self.run("down");
             assert!(find(self.state.path(), "session.json").is_none(), "after `envctl down` there is no session");
             // The first round warms the page cache.
             if round > 0 {
@@ -152,7 +184,7 @@ impl Bench {
     fn suites(&self) {
         let (mut test, mut by_hand, mut attach) = (vec![], vec![], vec![]);
         for round in 0..=ROUNDS {
-            let by_hand_took = self.run(&["up"]) + self.run_last(&["run"], &["true"]) + self.run(&["down"]);
+            let by_hand_took = self.run("up") + self.run_last(&["run"], &["true"]) + self.run("down");
             let test_took = self.run_last(&["test", "--report"], &["--", "true"]);
             if round > 0 {
                 by_hand.push(by_hand_took);
@@ -169,7 +201,7 @@ impl Bench {
         }
         drop(holder.stdin.take());
         holder.wait().expect("cat ends");
-        self.run(&["down", "--all"]);
+        self.run_last(&["down", "--all"], &[]);
         let (test, by_hand) = (median(&mut test), median(&mut by_hand));
         row("up, run true, down, by hand", by_hand, "");
         let more =
@@ -216,7 +248,7 @@ impl Bench {
     }
 
     async fn api(&self) {
-        self.run(&["up"]);
+        self.run("up");
         let kubeconfig = find(self.state.path(), "kubeconfig").expect("a session has a kubeconfig");
         let config = kube::config::Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
         let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("a configuration");
@@ -264,7 +296,7 @@ impl Bench {
         }
         row("200 pods gone", start.elapsed(), "limit 2 s");
         say(&format!("{:<52} {:>9.1} MB", "agent resident, 205 pods", rss as f64 / 1024.0));
-        row("envctl down", self.run(&["down"]), "");
+        row("envctl down", self.run("down"), "");
     }
 }
 
@@ -292,28 +324,38 @@ fn ready(pod: &Pod) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Sends the moment at which a kubeconfig that appears under `state` leads to an API that answers.
+/// Sends the moment at which the kubeconfig that appears under `state` leads to an API that answers. It waits for files without
+/// looking for them, so that it takes nothing from what it measures.
 fn kubeconfig_created(state: &Path) -> std::sync::mpsc::Receiver<Instant> {
     let (sender, receiver) = std::sync::mpsc::channel();
-    let state = state.to_owned();
+    let sessions = state.join("sessions");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&sessions).expect("a directory");
+    let changes = Inotify::init(InitFlags::IN_CLOEXEC).expect("inotify");
+    // Sessions and their files appear by a rename.
+    let top = changes.add_watch(&sessions, AddWatchFlags::IN_MOVED_TO).expect("a watch");
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            let kubeconfig = find(&state, "kubeconfig").and_then(|path| kube::config::Kubeconfig::read_from(path).ok());
-            let Some(kubeconfig) = kubeconfig else {
-                std::thread::sleep(Duration::from_millis(1));
-                continue;
-            };
-            let answered = runtime.block_on(async {
-                let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.ok()?;
-                kube::Client::try_from(config).ok()?.apiserver_version().await.ok()
-            });
-            if answered.is_some() {
-                // The receiver may have given up.
-                let _ = sender.send(Instant::now());
-                return;
+        let (mut session, mut kubeconfig) = (sessions.clone(), None);
+        while kubeconfig.is_none() {
+            for change in changes.read_events().expect("changes") {
+                let name = change.name.unwrap_or_default();
+                if change.wd == top {
+                    session = sessions.join(name);
+                    changes.add_watch(&session, AddWatchFlags::IN_MOVED_TO).expect("a watch");
+                    kubeconfig = Some(session.join("kubeconfig")).filter(|path| path.exists());
+                } else if name == "kubeconfig" {
+                    kubeconfig = Some(session.join(name));
+                }
             }
+        }
+        let answered = runtime.block_on(async {
+            let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig?).ok()?;
+            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.ok()?;
+            kube::Client::try_from(config).ok()?.apiserver_version().await.ok()
+        });
+        if answered.is_some() {
+            // The receiver may have given up.
+            let _ = sender.send(Instant::now());
         }
     });
     receiver
