@@ -125,15 +125,20 @@ pub fn write_current(root: &Path, id: &str) -> Result<(), SessionError> {
     write_private(&path, &text)
 }
 
-/// Forgets `id` as the session meant in this project, and removes the directory if nothing else is in it.
+/// Forgets `id` as the session meant in this project, and removes the directory if nothing else is in it: also one that was
+/// only half made when its session's agent was killed.
 pub fn clear_current(root: &Path, id: &str) {
     if read_current(root).is_some_and(|current| current.id == id) {
         let _already_gone = fs::remove_file(current_path(root));
-        let directory = root.join(".envctl");
-        let only_ignores = fs::read_dir(&directory)
-            .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == ".gitignore")));
-        if only_ignores {
-            let _already_gone = fs::remove_dir_all(&directory);
-        }
+    }
+    let directory = root.join(".envctl");
+    let only_ours = fs::read_dir(&directory).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| MADE_BY_ITSELF.iter().any(|name| entry.file_name() == *name)))
+    });
+    if only_ours {
+        let _already_gone = fs::remove_dir_all(&directory);
     }
 }
+
+/// What [`own_directory`] and [`write_current`] leave when they are cut short.
+const MADE_BY_ITSELF: [&str; 3] = [".gitignore", ".gitignore.partial", "current.partial"];

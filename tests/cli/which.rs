@@ -101,13 +101,24 @@ fn a_name_means_this_project_and_an_id_means_any() {
 }
 
 #[test]
+fn an_agent_killed_while_it_made_itself_current_leaves_nothing_in_the_project() {
+    let context = Context::new();
+    let dead = live(&context, "demo-1", "demo", "project");
+    lookup::own_directory(&context.project()).unwrap();
+    fs::write(context.project().join(".envctl/current.partial"), "").unwrap();
+    drop(dead);
+    who(&context, &[], &[]);
+    assert!(!context.project().join(".envctl").exists());
+}
+
+#[test]
 fn a_dead_session_does_not_count_and_its_files_go() {
     let context = Context::new();
     let dead = live(&context, "demo-1", "demo", "project");
     lookup::write_current(&context.project(), "demo-1").unwrap();
     drop(dead);
     insta::assert_snapshot!(who(&context, &[], &[]), @r"
-    error: no session is running for HOME/project
+    error: no session is running for HOME/project; demo-1 ended: its agent was killed
     hint: start one with `envctl up`
     ");
     assert_eq!(context.session_directories(), Vec::<PathBuf>::new());

@@ -57,7 +57,7 @@ func apply(ctx context.Context, c *cluster) error {
 	mine := extracted.Spec.Template.Spec.Containers[0]
 	env := forced.Spec.Template.Spec.Containers[0].Env
 	return first(
-		expect("applying again changes nothing", again.ResourceVersion, made.ResourceVersion),
+		expect("applying again changes nothing", again.Generation, made.Generation),
 		expect("joined", len(joined.Spec.Template.Spec.Containers[0].Env), 2),
 		expect("a conflict", apierrors.IsConflict(conflict), true),
 		expect("forced", forced.Spec.Template.Spec.Containers[0].Image, "hello"),

@@ -7,6 +7,7 @@
 //! As root, with the binaries built (`make cluster-up` does it); otherwise skipped.
 
 #![cfg(feature = "cli")]
+#![expect(clippy::duplicate_mod, reason = "the same cases, started in two ways")]
 
 mod answers;
 #[path = "../controllers/cluster.rs"]
