@@ -114,5 +114,7 @@ fn a_session_whose_namespace_was_deleted_ends() {
     rig.kubectl(&["delete", "namespace", &namespace]);
     // It ends by itself: its agent's lock comes free.
     lock.lock_shared().expect("free");
+    // The next command removes its files.
+    rig.expect(0, &["ls"]);
     assert!(!directory.exists());
 }

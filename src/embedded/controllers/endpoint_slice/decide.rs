@@ -81,7 +81,6 @@ fn recycled(service: &Service, actions: Vec<Action>) -> Vec<Action> {
         {
             let mut slice = std::mem::take(slice);
             slice.metadata.name = old.name;
-            slice.metadata.generate_name = None;
             slice.metadata.resource_version = old.resource_version;
             *action = Action::Update(slice);
         }
@@ -309,6 +308,7 @@ mod tests {
         let [Action::Update(slice)] = &then[..] else { panic!("{then:?}") };
         assert_eq!(slice.metadata.name.as_deref(), Some("s-abcde"));
         assert_eq!(slice.metadata.resource_version.as_deref(), Some("7"));
+        assert_eq!(slice.metadata.generate_name.as_deref(), Some("s-"));
         assert_eq!(slice.endpoints.as_ref().map(Vec::len), Some(1));
     }
 }
