@@ -222,7 +222,9 @@ fn a_failure_is_explained_and_its_logs_are_kept() {
     let ran = context.ran(command.env("ENVCTL", super::context::ENVCTL));
     assert_eq!(code(&ran), 4, "{ran:?}");
     assert!(ran.stderr.contains("suite bad exited with code 4 after TIME"), "{ran:?}");
-    assert!(ran.stderr.contains("not as it should be:") && ran.stderr.contains("log of web ("), "{ran:?}");
+    assert!(ran.stderr.contains("not as it should be:"), "{ran:?}");
+    // An ordinary user's exec may not open the program's own output, so there is nothing in the log of that time.
+    assert!(!nix::unistd::geteuid().is_root() || ran.stderr.contains("log of web ("), "{ran:?}");
     let result = document(&context, "out/r.json");
     for (file, words) in
         [("failure.txt", "exited with code 4"), ("logs.txt", "serving"), ("junit.xml", "exited with code 4")]
