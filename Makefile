@@ -1,11 +1,11 @@
 # `make demo` and `make test` are the README's two commands.
-.PHONY: cluster-up cluster-down generate generated demo test check fmt clippy docs deny bench bench-codespace
+.PHONY: cluster-up cluster-down test-cluster kind-up kind-down test-kind generate generated demo test buildkit check fmt clippy docs deny bench bench-cluster bench-codespace bench-docker bench-kind
 
 demo:
 	cargo build --locked --bin envctl --example platform
 	examples/platform/demo.sh
 
-check: fmt clippy test docs deny generated
+check: fmt clippy test buildkit docs deny generated
 
 fmt:
 	cargo fmt --check
@@ -15,7 +15,12 @@ clippy:
 	cargo clippy --locked --no-default-features --lib -- -D warnings
 
 test:
-	cargo test --locked
+	cargo test --locked --no-fail-fast
+
+# What the feature changes. Another set of features is another build of what depends on them, so it is only these.
+buildkit:
+	cargo clippy --locked --features buildkit --lib --bin envctl --test docker -- -D warnings
+	cargo test --locked --features buildkit --test docker builds
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --document-private-items
@@ -27,6 +32,22 @@ deny:
 bench:
 	cargo build --locked --release --bin envctl --examples --bench envctl
 	cargo bench --locked --bench envctl
+
+# `envctl up` beside kubectl on the real cluster (`make cluster-up`, as root).
+bench-cluster:
+	cargo build --locked --release --bin envctl --example hello
+	cargo bench --locked --bench cluster
+
+# Five containers of the embedded cluster beside docker compose, in the engine of `make kind-up`.
+COMPOSE ?= docker-compose
+bench-docker:
+	cargo build --locked --release --bin envctl
+	eval "$$(tests/kind/run env)" && benches/docker.sh target/release/envctl "$(COMPOSE)"
+
+# `envctl up` on kind beside kind and kubectl, in the engine of `make kind-up`.
+bench-kind:
+	cargo build --locked --release --bin envctl
+	eval "$$(tests/kind/run env)" && benches/kind.sh target/release/envctl
 
 # envs/codespace.yaml against a script that starts the same programs; needs PostgreSQL and python3-venv.
 bench-codespace:
@@ -51,3 +72,18 @@ cluster-up:
 
 cluster-down:
 	tests/cluster/run down
+
+# A Docker engine with the kind CLI and a node image of this machine's own (tests/kind/README.md); as root.
+kind-up:
+	tests/kind/run up
+
+kind-down:
+	tests/kind/run down
+
+# `cluster: kind` for real, and the scenes of `test-cluster` through it, between the two.
+test-kind: kind-up
+	cargo test --locked --no-fail-fast --test kind --test parity; result=$$?; tests/kind/run down; exit $$result
+
+# The same scenes on the embedded cluster, on the real one (`make cluster-up`) and on kind (`make kind-up`), compared. They wait more than they work.
+test-cluster:
+	cargo test --locked --test parity -- --test-threads 6

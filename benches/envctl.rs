@@ -66,53 +66,41 @@ impl Bench {
         Self { root, state: directory(), home: directory() }
     }
 
-    fn envctl(&self, verb: &str, file: &Path) -> Command {
+    /// In a home of its own, with nothing said yet.
+    fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_envctl"));
         command
-            .args([verb, "-f"])
-            .arg(file)
             .current_dir(self.home.path())
             .env("ENVCTL_STATE_DIR", self.state.path())
             .env("HOME", self.home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        command
+    }
+
+    fn envctl(&self, verb: &str, file: &Path) -> Command {
+        let mut command = self.program();
+        command.args([verb, "-f"]).arg(file);
         command
     }
 
     /// With arguments that have to come last; `--report` gets a place of its own.
     fn envctl_of(&self, arguments: &[&str], last: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_envctl"));
+        let mut command = self.program();
         command.args(arguments);
         if arguments.last() == Some(&"--report") {
             command.arg(self.home.path().join("report"));
         }
-        command
-            .arg("-f")
-            .arg(self.root.join("benches/envs/five.yaml"))
-            .args(last)
-            .current_dir(self.home.path())
-            .env("ENVCTL_STATE_DIR", self.state.path())
-            .env("HOME", self.home.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        command.arg("-f").arg(self.five()).args(last);
         command
     }
 
     fn run_last(&self, arguments: &[&str], last: &[&str]) -> Duration {
-        let start = Instant::now();
-        let output = self.envctl_of(arguments, last).stderr(Stdio::piped()).output().expect("envctl runs");
-        let took = start.elapsed();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "envctl {arguments:?} {last:?}: {said}");
-        took
+        timed(self.envctl_of(arguments, last))
     }
 
     fn run(&self, verb: &str) -> Duration {
-        let start = Instant::now();
-        let output = self.envctl(verb, &self.five()).stderr(Stdio::piped()).output().expect("envctl runs");
-        let took = start.elapsed();
-        assert!(output.status.success(), "envctl {verb}: {}", String::from_utf8_lossy(&output.stderr));
-        took
+        timed(self.envctl(verb, &self.five()))
     }
 
     fn five(&self) -> PathBuf {
@@ -136,10 +124,7 @@ impl Bench {
         std::fs::write(&file, text).expect("a file");
         let mut took = vec![];
         for _ in 0..ROUNDS {
-            let start = Instant::now();
-            let output = self.envctl("validate", &file).stderr(Stdio::piped()).output().expect("envctl runs");
-            took.push(start.elapsed());
-            assert!(output.status.success(), "envctl validate: {}", String::from_utf8_lossy(&output.stderr));
+            took.push(timed(self.envctl("validate", &file)));
         }
         row(&format!("envctl validate, {SERVICES} services"), median(&mut took), "");
     }
@@ -156,6 +141,8 @@ impl Bench {
             let status = child.wait().expect("envctl ends");
             let up_took = start.elapsed();
             assert!(status.success(), "envctl up: {status}");
+            // Used once more since: what it gave back when it was ready has partly come again.
+            self.run("ps");
             resident.push(agent_resident(self.state.path()));
             let down_took = self.run("down");
             assert!(find(self.state.path(), "session.json").is_none(), "after `envctl down` there is no session");
@@ -322,6 +309,15 @@ fn deployment(name: &str, replicas: usize) -> Deployment {
 fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// How long a command takes, which must succeed.
+fn timed(mut command: Command) -> Duration {
+    let start = Instant::now();
+    let output = command.stderr(Stdio::piped()).output().expect("envctl runs");
+    let took = start.elapsed();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    took
 }
 
 /// Sends the moment at which the kubeconfig that appears under `state` leads to an API that answers. It waits for files without

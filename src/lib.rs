@@ -29,7 +29,11 @@ pub mod images;
 #[cfg(feature = "cli")]
 pub mod keys;
 #[cfg(feature = "cli")]
+pub mod notify;
+#[cfg(feature = "cli")]
 pub mod objects;
+#[cfg(feature = "cli")]
+pub mod on_host;
 #[cfg(feature = "cli")]
 pub mod plan;
 #[cfg(feature = "cli")]

@@ -9,6 +9,7 @@
 //! back-off, after it has reported an error; an object that can't be read is such an error, and the watch goes on after it.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -19,7 +20,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// What a watch reports: kube-rs' own events and errors.
@@ -83,20 +84,8 @@ struct Text {
 impl<'de> Deserialize<'de> for Text {
     /// Works from JSON text only, and for that an event's `type` must come before its `object`, as every API server writes them.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Object<'a> {
-            #[serde(borrow)]
-            metadata: Metadata<'a>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Metadata<'a> {
-            resource_version: Option<String>,
-            #[serde(borrow)]
-            managed_fields: Option<&'a RawValue>,
-        }
         let json = Box::<RawValue>::deserialize(deserializer)?;
-        let Object { metadata } = serde_json::from_str(json.get()).map_err(D::Error::custom)?;
+        let metadata = Metadata::of(json.get()).map_err(D::Error::custom)?;
         let managed = metadata.managed_fields.map(|fields| {
             let start = fields.get().as_ptr().addr() - json.get().as_ptr().addr();
             start..start + fields.get().len()
@@ -107,6 +96,44 @@ impl<'de> Deserialize<'de> for Text {
             json.replace_range(managed, "null");
         }
         Ok(Self { json, metadata })
+    }
+}
+
+/// What the watcher itself needs of an object.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    resource_version: Option<String>,
+    #[serde(borrow)]
+    managed_fields: Option<&'a RawValue>,
+}
+
+impl<'a> Metadata<'a> {
+    /// Reads an object's text no further than its metadata, which comes early: that the whole is JSON is known already.
+    fn of(json: &'a str) -> serde_json::Result<Self> {
+        struct Seek<'s, 'a>(&'s mut Option<Metadata<'a>>);
+        impl<'de> Visitor<'de> for Seek<'_, 'de> {
+            type Value = ();
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+                while let Some(name) = fields.next_key::<String>()? {
+                    if name == "metadata" {
+                        *self.0 = Some(fields.next_value()?);
+                        // The one way to stop here.
+                        return Err(A::Error::custom("read far enough"));
+                    }
+                    fields.next_value::<IgnoredAny>()?;
+                }
+                Err(A::Error::missing_field("metadata"))
+            }
+        }
+        let mut found = None;
+        let read = serde_json::Deserializer::from_str(json).deserialize_map(Seek(&mut found));
+        found.map_or_else(|| Err(read.err().unwrap_or_else(|| serde_json::Error::missing_field("metadata"))), Ok)
     }
 }
 
@@ -156,6 +183,13 @@ mod tests {
         assert_eq!(map.metadata.name.as_deref(), Some("a"));
         assert_eq!(map.metadata.managed_fields, None);
         assert_eq!(map.data.unwrap()["managedFields"], "kept");
+    }
+
+    #[test]
+    fn an_object_without_metadata_is_an_error() {
+        for object in [r#"{"kind":"ConfigMap"}"#, "[]", r#"{"metadata":[]}"#, "7"] {
+            assert!(serde_json::from_str::<Text>(object).is_err(), "{object}");
+        }
     }
 
     #[test]

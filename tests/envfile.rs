@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use envctl::envfile::{Files, Problems, Request};
-use envctl::objects::{self, Context};
+use envctl::objects::{self, Content, Context, OnHost, Pods};
 use envctl::plan::{self, NodeKind, Plan, PortId, Viewpoint};
 use proptest::prelude::*;
 
@@ -55,6 +55,7 @@ fn load_as(
         profiles: &profiles,
         cluster: None,
         variables: &variables,
+        engine: false,
         files,
         shown_from: Path::new("/project"),
     })
@@ -83,7 +84,8 @@ fn context() -> Context {
     Context {
         session: "s-1".to_owned(),
         namespace: "envctl-full".to_owned(),
-        image_digests: BTreeMap::from([("platform/api".to_owned(), "abc123".to_owned())]),
+        images: BTreeMap::from([("platform/api".to_owned(), Content::Stamp("abc123".to_owned()))]),
+        on_host: BTreeMap::new(),
     }
 }
 
@@ -215,6 +217,50 @@ fn references_are_resolved_for_whoever_reads_them() {
     assert_eq!(exports, expected);
     let missing = plan.exports[0].value.resolve(&plan, Viewpoint::Host(&BTreeMap::new()), &keys).unwrap_err();
     assert!(missing.to_string().ends_with("this port is not forwarded to the host"), "{missing}");
+}
+
+#[test]
+fn pods_of_services_and_manifests_run_what_was_pushed() {
+    let plan = good(load(&full()));
+    let reference = "platform/api@sha256:0a1b";
+    let mut context = context();
+    context.images = BTreeMap::from([("platform/api".to_owned(), Content::Reference(reference.to_owned()))]);
+    let pods = plan.nodes.iter().flat_map(|node| objects::render(&plan, &node.id, &context).unwrap());
+    let templates = pods.filter_map(|object| object.pointer("/spec/template").cloned());
+    let templates = templates.filter(|template| template["spec"]["containers"][0]["image"] != "postgres:17");
+    let templates: Vec<serde_json::Value> = templates.collect();
+    assert!(templates.len() > 2, "of a service, a job and a manifest");
+    for template in templates {
+        assert_eq!(template["spec"]["containers"][0]["image"], reference);
+        assert!(template["metadata"]["annotations"][objects::IMAGE_DIGEST].is_null(), "the reference says it already");
+    }
+}
+
+#[test]
+fn a_service_on_the_host_has_an_endpoint_there_and_no_pods_until_they_come_back() {
+    let plan = good(load_as(&full(), &["ci"], &[], plan::load));
+    let api = &plan.find("api").unwrap().id;
+    let kinds = |objects: &[serde_json::Value]| objects.iter().map(|object| object["kind"].clone()).collect::<Vec<_>>();
+    let mut context = context();
+    let before = objects::render(&plan, api, &context).unwrap();
+    let on_host =
+        |pods| OnHost { address: [10, 0, 0, 1].into(), ports: BTreeMap::from([("http".to_owned(), 40_000)]), pods };
+    for (pods, aside) in [(Pods::Aside, true), (Pods::ComingBack, false)] {
+        context.on_host = BTreeMap::from([("api".to_owned(), on_host(pods))]);
+        let mut rendered = objects::render(&plan, api, &context).unwrap();
+        let at = rendered.iter().position(|object| object["kind"] == "EndpointSlice").unwrap();
+        let slice = rendered.remove(at);
+        assert_eq!(slice["metadata"]["name"], "api-on-host");
+        assert_eq!(slice["metadata"]["labels"]["kubernetes.io/service-name"], "api");
+        assert_eq!(slice["ports"], serde_json::json!([{"name": "http", "port": 40_000, "protocol": "TCP"}]));
+        assert_eq!(slice["endpoints"][0]["addresses"], serde_json::json!(["10.0.0.1"]));
+        // Everything else is as it was, the Service too; only the number of pods may be another.
+        assert_eq!(kinds(&rendered), kinds(&before));
+        let deployment = rendered.last_mut().unwrap();
+        assert_eq!(deployment["spec"]["replicas"] == 0, aside);
+        deployment["spec"]["replicas"] = before.last().unwrap()["spec"]["replicas"].clone();
+        assert_eq!(rendered, before);
+    }
 }
 
 #[test]

@@ -54,9 +54,14 @@ fn no_room_names_another() {
 
 #[test]
 fn the_rest_of_the_program_names_no_room_but_through_the_cluster() {
-    // What an image means to the node, and the entry of the node process, are all that is known of a room outside.
-    let allowed =
-        [("images/process.rs", "embedded::kubelet::image"), ("main.rs", "embedded::kubelet::process::node_main")];
+    // What an image means to the node, how it reads `$(NAME)` (which a swapped service's command needs as well), and the entries of the
+    // node process and of gates are all that is known of a room outside.
+    let allowed = [
+        ("images/process.rs", "embedded::kubelet::image"),
+        ("on_host/environment.rs", "embedded::kubelet::expansion"),
+        ("main.rs", "embedded::kubelet::process::node_main"),
+        ("main.rs", "embedded::kubelet::docker::gate::main"),
+    ];
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();
     files(&source, &mut sources);

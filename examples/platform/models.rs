@@ -1,5 +1,7 @@
 //! Deploys models through the Kubernetes API, with the pod's own service account.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -43,6 +45,8 @@ impl Models {
                     "spec": {"containers": [{
                         "name": "model",
                         "image": self.image,
+                        // Kubernetes would pull a name without a tag each time, also where the nodes were given the image.
+                        "imagePullPolicy": "IfNotPresent",
                         "args": ["model"],
                         "env": [{"name": "WEIGHTS", "value": weights.join(",")}, {"name": "BIAS", "value": bias.to_string()}],
                         "ports": [{"name": "http", "containerPort": 8000}],
@@ -58,7 +62,23 @@ impl Models {
         self.deployments.create(&PostParams::default(), &deployment).await?;
         self.services.create(&PostParams::default(), &service).await?;
         await_condition(self.deployments.clone(), name, is_deployment_completed()).await?;
+        self.answers(name).await;
         Ok(())
+    }
+
+    /// Waits until the model's Service leads to it. A ready pod is not enough, and nothing tells: kube-proxy writes new services and endpoints at most
+    /// once a second (its `minSyncPeriod`). Until then connections are refused, or leave the cluster, where somebody else may answer.
+    async fn answers(&self, name: &str) {
+        let mut pause = Duration::from_millis(10);
+        let url = format!("http://{name}:8000/healthz");
+        let is_well = async || {
+            let answer = http::request(hyper::Method::GET, &url, None, None).await;
+            answer.is_ok_and(|(status, _)| status.is_success())
+        };
+        while !is_well().await {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Error> {

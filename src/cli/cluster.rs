@@ -2,9 +2,11 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 
 use super::exit::Exit;
+use crate::cluster::refusal::{Refusal, in_words};
+use crate::cluster::renewing::{self, Renewal};
 use crate::error::Error;
 use crate::objects;
 use crate::session::record::{Phase, Record};
@@ -28,20 +30,27 @@ pub async fn client(record: &Record) -> Result<kube::Client, Error> {
         exit: Exit::NoCluster,
     };
     let kubeconfig = Kubeconfig::read_from(&record.kubeconfig).map_err(|error| unusable(error.to_string()))?;
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| unusable(error.to_string()))?;
-    record.namespace.clone_into(&mut config.default_namespace);
-    kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))
+    renewing::client(kubeconfig, Renewal::own(), &record.namespace).await.map_err(|error| Error::Failed {
+        what: format!("the cluster is not available: {error}"),
+        hint: error.hint(),
+        exit: Exit::NoCluster,
+    })
 }
 
 /// For `map_err`: a request that the cluster refused or did not answer.
 pub fn refused(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
     let what = what.into();
-    move |error| Error::Failed {
-        what: format!("{what}: {error}"),
-        hint: None,
-        exit: if matches!(error, kube::Error::Api(_)) { Exit::Failed } else { Exit::NoCluster },
+    move |error| {
+        let refusal = match &error {
+            kube::Error::Api(status) => Refusal::of(status.code, &status.message),
+            _ => Refusal::Other,
+        };
+        let answered = matches!(error, kube::Error::Api(_)) && refusal != Refusal::NotAuthenticated;
+        Error::Failed {
+            what: format!("{what}: {}", in_words(&error)),
+            hint: refusal.hint(),
+            exit: if answered { Exit::Failed } else { Exit::NoCluster },
+        }
     }
 }
 

@@ -62,9 +62,10 @@ pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error>
 /// exist yet, are called like the environment.
 fn objects_yaml(plan: &Plan) -> Result<String, Error> {
     let scope = objects::Context {
+        on_host: std::collections::BTreeMap::new(),
         session: plan.environment.clone(),
         namespace: plan.environment.clone(),
-        image_digests: BTreeMap::new(),
+        images: BTreeMap::new(),
     };
     let mut all = vec![objects::namespace(plan, &scope)];
     for node in &plan.nodes {

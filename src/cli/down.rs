@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use serde::Serialize;
 
 use super::conversation::{Conversation, runtime};
@@ -53,11 +55,9 @@ struct Ended {
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let state = context.state()?;
     let dead = launch::sweep(&state)?;
-    for session in &dead {
+    for session in dead.iter().filter(|session| !session.left) {
         context.out.say(format!("removed what a dead session left: {} ({})", session.id, session.why));
     }
-    let left: Vec<_> = launch::left(&state)?;
-    let left: Vec<_> = left.into_iter().filter(|directory| is_meant(arguments, context, directory)).collect();
     let mut nothing = None;
     let targets = if arguments.all {
         state.live()?
@@ -72,15 +72,42 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
             Err(error) => return Err(error),
         }
     };
+    if targets.is_empty() {
+        // One that died between those two looks.
+        launch::sweep(&state)?;
+    }
+    let left: Vec<_> = launch::left(&state)?;
+    let mut left: Vec<_> = left.into_iter().filter(|directory| is_meant(arguments, context, directory)).collect();
     if targets.is_empty() && dead.is_empty() && left.is_empty() {
         let none = nothing.unwrap_or_else(|| "no session is running on this machine".to_owned());
         context.out.say(format!("nothing to take down: {none}"));
     }
     let runtime = runtime()?;
     let mut document = Document { version: 1, ended: Vec::new() };
-    for record in &targets {
-        let removal = runtime.block_on(end(context, &state, record, Some(arguments.timeout)))?;
+    let mut failed = None;
+    // All at once: on a cluster each takes seconds, and the trouble of one is not the others'.
+    let mut ending: FuturesUnordered<_> =
+        targets.iter().map(async |record| (record, ended(&state, record, Some(arguments.timeout)).await)).collect();
+    while let Some((record, removed)) = runtime.block_on(ending.next()) {
+        let removal = match removed {
+            Ok(removal) => removal,
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    context.out.warn(&earlier.to_string());
+                }
+                continue;
+            }
+        };
+        super::up::left(context, &removal);
+        let of_it = |directory: &SessionDirectory| directory.record().is_ok_and(|left| left.id == record.id);
         if removal.left.is_empty() {
+            // Its agent may have been killed over it: what it had not taken away yet is taken away below.
+            let by_it: Vec<_> = launch::left(&state)?.into_iter().filter(of_it).collect();
+            if !by_it.is_empty() {
+                left.retain(|directory| !of_it(directory));
+                left.extend(by_it);
+                continue;
+            }
             context.out.say(format!("{} is down", record.id));
         } else {
             context.out.say(format!("{} has ended; `envctl gc` looks again at what is still there", record.id));
@@ -98,6 +125,9 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         Format::Name => document.ended.iter().for_each(|ended| context.out.data(&ended.id)),
         Format::Text | Format::Objects => {}
     }
+    if let Some(error) = failed {
+        return Err(error);
+    }
     Ok(if clean { Exit::Ok } else { Exit::Leftovers })
 }
 
@@ -105,13 +135,14 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
 fn is_meant(arguments: &Arguments, context: &Context, left: &SessionDirectory) -> bool {
     // One whose record cannot be read is of any.
     let Ok(record) = left.record() else { return arguments.all };
-    let named = context.globals.session.as_deref().filter(|name| !name.is_empty());
+    let named = context.named_session();
     arguments.all
         || named == Some(record.id.as_str())
         || (named.is_none_or(|name| name == record.session)
-            && match context.file.as_ref().map(|_named| context.env_file()) {
-                Some(file) => file.is_ok_and(|file| file == record.file),
-                None => record.root == context.root,
+            && match context.named_file() {
+                Ok(Some(file)) => file == record.file,
+                Ok(None) => record.root == context.root,
+                Err(_not_there) => false,
             })
 }
 
@@ -125,6 +156,13 @@ pub async fn end(
     record: &Record,
     timeout: Option<Duration>,
 ) -> Result<Removal, Error> {
+    let removal = ended(state, record, timeout).await?;
+    super::up::left(context, &removal);
+    Ok(removal)
+}
+
+/// The same; what could not be removed is the caller's to tell. Several sessions may end at once.
+pub async fn ended(state: &StateDirectory, record: &Record, timeout: Option<Duration>) -> Result<Removal, Error> {
     let directory = state.session(&record.id);
     // Opened first: the agent removes the file before it ends.
     let Ok(lock) = std::fs::File::open(directory.lock()) else {
@@ -139,9 +177,9 @@ pub async fn end(
                 removal = removed;
             }
         }
-        super::up::left(context, &removal);
     }
-    launch::wait_until_free(&lock, &directory)?;
+    let waiting = tokio::task::spawn_blocking(move || launch::wait_until_free(&lock, &directory));
+    waiting.await.map_err(std::io::Error::other).map_err(Error::io("wait for the session's agent"))??;
     launch::sweep(state)?;
     Ok(removal)
 }

@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Which environment file.
     #[command(flatten)]
     pub file: FileFlag,
-    /// Where it goes: a directory that isn't there yet, or a file that ends in .tar (default: envctl-dump-SESSION here)
+    /// Where it goes: a directory that isn't there yet, or a file that ends in .tar or .tar.gz (default: envctl-dump-SESSION here)
     #[arg(long, env = "ENVCTL_TO", hide_env_values = true, value_name = "PATH")]
     pub to: Option<PathBuf>,
 }
@@ -55,8 +55,7 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
 
 /// The session that is meant. Unlike elsewhere, one whose agent is gone counts, and its files are not removed.
 fn find(context: &Context, state: &StateDirectory) -> Result<SessionDirectory, Error> {
-    let named = context.globals.session.as_deref().filter(|name| !name.is_empty());
-    let file = context.file.as_ref().map(|_named| context.env_file()).transpose()?;
+    let (named, file) = (context.named_session(), context.named_file()?);
     let start = file.as_deref().and_then(Path::parent).unwrap_or(&context.working_directory);
     let live = lookup::find(state, &Query { named, file: file.as_deref(), start });
     let not_found = match live {

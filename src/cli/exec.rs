@@ -19,8 +19,10 @@ use super::conversation::runtime;
 use super::exit::Exit;
 use super::output::Output;
 use super::{Context, FileFlag, cluster, ps};
+use crate::cluster::refusal::in_words;
 use crate::error::Error;
 use crate::keys;
+use crate::readiness::words;
 use crate::redact::Redactor;
 use crate::session::touch;
 
@@ -77,10 +79,9 @@ async fn execute(arguments: &Arguments, out: &mut Output, api: Api<Pod>, pod: &s
         tty: arguments.tty,
         ..AttachParams::default()
     };
-    let mut process = api
-        .exec(pod, &arguments.command, &parameters)
-        .await
-        .map_err(|error| could_not_start(format!("run {} in {pod}: {error}", arguments.command[0])))?;
+    let mut process = api.exec(pod, &arguments.command, &parameters).await.map_err(|error| {
+        could_not_start(format!("run {} in {pod}: {}", arguments.command[0], words::plain(&in_words(&error))))
+    })?;
     let status = process.take_status();
     let raw = arguments.tty.then(Raw::enter).flatten();
     pump(&mut process, arguments, out).await?;
@@ -173,7 +174,7 @@ fn ended(status: &Status, command: &str, pod: &str) -> Result<Exit, Error> {
     if let Some(code) = keys::exit_code(status) {
         return Ok(Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)));
     }
-    let message = status.message.as_deref().unwrap_or("no reason was given");
+    let message = words::plain(status.message.as_deref().unwrap_or("no reason was given"));
     Err(could_not_start(format!("run {command} in {pod}: {message}")))
 }
 

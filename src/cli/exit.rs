@@ -81,7 +81,7 @@ Exit codes:
     6  teardown left something
   125  envctl itself failed
   130  interrupted
-Under `test`, `run` and `exec` the command's own code passes through, and envctl's own failures are:
+Under `test`, `run`, `exec` and `swap` the command's own code passes through, and envctl's are:
   124  timeout
   125  envctl or the environment failed
   126  the command cannot be executed

@@ -1,8 +1,10 @@
 //! `envctl gc`: removes what sessions left on clusters whose agent is gone.
 //!
 //! What dead sessions of this machine left, wherever that is; with a cluster named (`--context`), also every session there whose lease
-//! has expired, whoever started it.
+//! has expired, whoever started it. `--cluster kind` or `minikube` removes the cluster of that kind that sessions share, unless
+//! one of them lives.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,6 +16,7 @@ use super::duration::{duration, human};
 use super::exit::Exit;
 use super::output::Format;
 use super::{Context, load};
+use crate::cluster::by_tool::{self, By, Gone, KIND, MINIKUBE};
 use crate::cluster::tenancy::record::Lodged;
 use crate::cluster::{context::reach, kubeconfig};
 use crate::error::Error;
@@ -41,6 +44,8 @@ struct Document {
     version: u32,
     dry_run: bool,
     sessions: Vec<Abandoned>,
+    /// Clusters that envctl made and nobody uses.
+    clusters: Vec<Gone>,
     /// Namespaces that look like a session's but have no lease: not touched.
     unaccounted: Vec<String>,
 }
@@ -113,14 +118,40 @@ impl Abandoned {
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let state = context.state()?;
     let runtime = runtime()?;
-    let mut document =
-        Document { version: 1, dry_run: arguments.dry_run, sessions: Vec::new(), unaccounted: Vec::new() };
+    let mut document = Document {
+        version: 1,
+        dry_run: arguments.dry_run,
+        sessions: Vec::new(),
+        clusters: Vec::new(),
+        unaccounted: Vec::new(),
+    };
     let patience = (!arguments.dry_run).then_some(arguments.timeout);
-    document.sessions = runtime.block_on(all(&state, &launch::left(&state)?, patience))?;
-    if let Some(Cluster::Context(name)) = load::chosen(context)? {
-        runtime.block_on(cluster(arguments, context, &state, &name, &mut document))?;
+    let variables = load::variables(context)?;
+    let chosen = load::chosen(context)?;
+    // First: what sessions left on a cluster goes with it.
+    document.clusters = runtime.block_on(by_tool::sweep(state.path(), &variables, arguments.dry_run));
+    let by = match chosen {
+        Some(Cluster::Kind { .. }) => Some(KIND),
+        Some(Cluster::Minikube { .. }) => Some(MINIKUBE),
+        _ => None,
+    };
+    let mut asked = Ok(());
+    if let Some(by) = by {
+        let gone = runtime.block_on(shared(by, arguments, &state, &variables));
+        asked = gone.map(|gone| document.clusters.extend(gone));
     }
-    report(context, &document)
+    let mut left = launch::left(&state)?;
+    if !left.is_empty() && !arguments.dry_run {
+        runtime.block_on(by_tool::forget_vanished(state.path(), &variables));
+        left = launch::left(&state)?;
+    }
+    document.sessions = runtime.block_on(all(&state, &left, patience))?;
+    if let Some(Cluster::Context(name)) = chosen {
+        asked = runtime.block_on(cluster(arguments, context, &state, &name, &mut document));
+    }
+    // What this machine knew of is told, also when the cluster that was named can't be asked for more.
+    let exit = report(context, &document)?;
+    asked.map(|()| exit)
 }
 
 /// What dead sessions of this machine left, all at once. `patience`: none if it is only to be told.
@@ -134,6 +165,12 @@ pub async fn all(
 ) -> Result<Vec<Abandoned>, Error> {
     let tried = try_join_all(directories.iter().map(|directory| one(state, directory, patience))).await?;
     Ok(tried.into_iter().flatten().collect())
+}
+
+/// Why what is left was left: its agent's last word, unless it was killed.
+pub fn why(directory: &SessionDirectory) -> String {
+    let word = std::fs::read_to_string(directory.why_ended()).ok();
+    word.unwrap_or_else(|| "its agent on this machine is gone".to_owned())
 }
 
 async fn one(
@@ -151,13 +188,41 @@ async fn one(
             return Ok(Some(Abandoned::new(&nowhere, "its agent is gone").tried(Err(error))));
         }
     };
-    let found = Abandoned::new(&lodged, "its agent on this machine is gone");
+    let found = Abandoned::new(&lodged, why(directory));
     let Some(patience) = patience else { return Ok(Some(found)) };
     let tried = found.tried(abandoned::remove(directory.path(), &lodged, patience).await);
     if tried.removed {
         launch::forget_left(state, directory)?;
     }
     Ok(Some(tried))
+}
+
+/// The cluster of a tool that the sessions of this state directory share.
+async fn shared(
+    by: By,
+    arguments: &Arguments,
+    state: &StateDirectory,
+    variables: &BTreeMap<String, String>,
+) -> Result<Option<Gone>, Error> {
+    let live = state.live()?.into_iter().filter(|record| {
+        record.api.as_ref().is_some_and(|server| by_tool::is_shared(by, state.path(), server))
+            // Its cluster is just being made.
+            || (record.api.is_none() && record.cluster == by.name())
+    });
+    let live: Vec<String> = live.map(|record| record.id).collect();
+    if !live.is_empty() {
+        return Err(Error::Failed {
+            what: format!("the {} cluster is used by {}", by.name(), live.join(", ")),
+            hint: Some("`envctl down --session NAME` ends a session; then it can go".to_owned()),
+            exit: Exit::Leftovers,
+        });
+    }
+    let gone = by_tool::remove_shared(by, state.path(), variables, arguments.dry_run).await;
+    gone.map_err(|error| Error::Failed {
+        what: format!("the {} cluster cannot be removed: {error}", by.name()),
+        hint: error.hint(),
+        exit: Exit::NoCluster,
+    })
 }
 
 /// Every session on a cluster whose lease has expired.
@@ -175,7 +240,7 @@ async fn cluster(
         hint: error.hint(),
         exit: Exit::NoCluster,
     };
-    let (access, client) = reach(name, "default", &variables).await.map_err(unavailable)?;
+    let (access, client) = reach(name, "default", &variables, None).await.map_err(unavailable)?;
     let server = kubeconfig::server(&access.kubeconfig);
     let identity = match &access.tenancy {
         crate::cluster::Tenancy::Guest { cluster } => cluster.as_str(),
@@ -206,19 +271,36 @@ async fn cluster(
 fn report(context: &mut Context, document: &Document) -> Result<Exit, Error> {
     match context.out.format {
         Format::Json | Format::Yaml => context.out.document(document)?,
-        Format::Name => document.sessions.iter().for_each(|session| context.out.data(&session.namespace)),
-        Format::Text | Format::Objects if document.sessions.is_empty() => context.out.say("nothing to remove"),
+        Format::Name => {
+            document.sessions.iter().for_each(|session| context.out.data(&session.namespace));
+            document.clusters.iter().for_each(|gone| context.out.data(&gone.cluster));
+        }
+        Format::Text | Format::Objects if document.sessions.is_empty() && document.clusters.is_empty() => {
+            context.out.say("nothing to remove");
+        }
         Format::Text | Format::Objects if document.dry_run => {
             let row = |session: &Abandoned| {
                 vec![session.id.clone(), session.namespace.clone(), session.server.clone(), session.why.clone()]
             };
             let rows: Vec<_> = document.sessions.iter().map(row).collect();
-            context.out.table(&["ID", "NAMESPACE", "CLUSTER", "WHY"], &rows);
+            if !rows.is_empty() {
+                context.out.table(&["ID", "NAMESPACE", "CLUSTER", "WHY"], &rows);
+            }
+            document
+                .clusters
+                .iter()
+                .for_each(|gone| context.out.say(format!("would remove {} cluster {}", gone.tool, gone.cluster)));
         }
         Format::Text | Format::Objects => {}
     }
     if !document.dry_run {
         document.sessions.iter().for_each(|session| session.say(context));
+        for gone in &document.clusters {
+            match gone.left {
+                None => context.out.say(gone.to_string()),
+                Some(_) => context.out.warn(&gone.to_string()),
+            }
+        }
     }
     for namespace in &document.unaccounted {
         context.out.warn(&format!(
@@ -226,6 +308,7 @@ fn report(context: &mut Context, document: &Document) -> Result<Exit, Error> {
              delete namespace {namespace}"
         ));
     }
-    let clean = document.dry_run || document.sessions.iter().all(|session| session.removed);
+    let gone = document.clusters.iter().all(|gone| gone.left.is_none());
+    let clean = document.dry_run || (gone && document.sessions.iter().all(|session| session.removed));
     Ok(if clean { Exit::Ok } else { Exit::Leftovers })
 }

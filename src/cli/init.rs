@@ -110,6 +110,7 @@ mod tests {
             profiles: &[],
             cluster: None,
             variables: &BTreeMap::new(),
+            engine: false,
             files: &Disk,
             shown_from: Path::new("/"),
         };

@@ -9,6 +9,7 @@ use super::Context;
 use super::exit::Exit;
 use crate::envfile::{Disk, Problems, Request, parse_dotenv};
 use crate::error::Error;
+use crate::images::docker;
 use crate::plan::{self, Cluster, Plan};
 use crate::session::project;
 
@@ -57,6 +58,7 @@ impl Inputs {
             profiles: &self.profiles,
             cluster: self.cluster.as_ref(),
             variables: &self.variables,
+            engine: docker::engine_listens(&self.variables),
             files: &Disk,
             shown_from: &context.working_directory,
         }

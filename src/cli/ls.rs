@@ -42,7 +42,9 @@ struct Row {
 /// When the state directory cannot be read.
 pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let state = context.state()?;
-    crate::session::launch::sweep(&state)?;
+    for dead in crate::session::launch::sweep(&state)? {
+        context.out.warn(&format!("{} ended: {}", dead.id, dead.why));
+    }
     let live = state.live()?;
     let left = crate::session::launch::left(&state)?.len();
     if left > 0 {

@@ -17,6 +17,7 @@ use crate::session::{SessionError, project};
 use exit::Exit;
 use output::{Format, Output};
 
+pub mod aftermath;
 pub mod cluster;
 pub mod completion;
 pub mod config;
@@ -36,12 +37,14 @@ pub mod load;
 pub mod logs;
 pub mod ls;
 pub mod output;
+pub mod port;
 pub mod ps;
 pub mod reset;
 pub mod restart;
 pub mod run;
 pub mod schema;
 pub mod suites;
+pub mod swap;
 pub mod test;
 pub mod up;
 pub mod validate;
@@ -130,6 +133,14 @@ pub enum Verb {
     Suites(suites::Arguments),
     /// Run a command with the session's variables
     Run(run::Arguments),
+    /// Let a process on this machine stand in for a service, to debug it; its pods step aside until it ends
+    ///
+    /// The command gets the service's own environment, keys and references as this machine sees them, and a kubeconfig of its
+    /// service account. Everything else goes on using the service by its name. Without a command it waits for a process of yours, and
+    /// Ctrl-C ends the swap.
+    Swap(swap::Arguments),
+    /// Print where a service's ports are on this machine, or hold one at a port of your choice
+    Port(port::Arguments),
     /// List the session's keys, print one, or issue them anew
     Keys(keys::Arguments),
     /// Print the session's variables
@@ -165,6 +176,8 @@ impl Verb {
             Self::Env(arguments) => Some(&arguments.file),
             Self::Dump(arguments) => Some(&arguments.file),
             Self::Keys(arguments) => Some(&arguments.file),
+            Self::Swap(arguments) => Some(&arguments.file),
+            Self::Port(arguments) => Some(&arguments.file),
             Self::Config(arguments) => Some(&arguments.file),
             Self::Validate(arguments) => Some(&arguments.file),
             Self::Init(_)
@@ -179,7 +192,7 @@ impl Verb {
 
     /// Whether the command's own exit code passes through, so that envctl's own failures are 124 and up.
     fn wraps(&self) -> bool {
-        matches!(self, Self::Test(_) | Self::Run(_) | Self::Exec(_))
+        matches!(self, Self::Test(_) | Self::Run(_) | Self::Exec(_) | Self::Swap(_))
     }
 }
 
@@ -220,6 +233,19 @@ impl Context {
         Ok(project::find_file(&self.root, &self.working_directory, self.file.as_deref())?)
     }
 
+    /// What `--session` says, if it says anything.
+    pub fn named_session(&self) -> Option<&str> {
+        self.globals.session.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// The path of the environment file, if one was named.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub fn named_file(&self) -> Result<Option<PathBuf>, Error> {
+        self.file.as_ref().map(|_named| self.env_file()).transpose()
+    }
+
     /// Where sessions are kept.
     ///
     /// # Errors
@@ -234,8 +260,7 @@ impl Context {
     /// When there is none or several.
     pub fn session(&self) -> Result<(StateDirectory, Record), Error> {
         let state = self.state()?;
-        let named = self.globals.session.as_deref().filter(|name| !name.is_empty());
-        let file = self.file.as_ref().map(|_named| self.env_file()).transpose()?;
+        let (named, file) = (self.named_session(), self.named_file()?);
         let dead = crate::session::launch::sweep(&state)?;
         // A file of another project has its sessions there, as `up` makes them.
         let start = file.as_deref().and_then(Path::parent).unwrap_or(&self.working_directory);
@@ -310,6 +335,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<Exit, Error> {
         Verb::Run(arguments) => run::run(&arguments, context),
         Verb::Env(arguments) => env::run(&arguments, context),
         Verb::Dump(arguments) => dump::run(&arguments, context),
+        Verb::Swap(arguments) => swap::run(&arguments, context),
+        Verb::Port(arguments) => port::run(&arguments, context),
         Verb::Keys(arguments) => keys::run(&arguments, context),
         Verb::Config(arguments) => config::run(&arguments, context),
         Verb::Validate(arguments) => validate::run(&arguments, context),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Api, DeleteParams, DynamicObject, Preconditions, PropagationPolicy};
+use kube::api::{Api, DynamicObject};
 use kube::runtime::wait::{await_condition, conditions};
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use super::test::left_behind;
 use super::{Context, FileFlag, cluster, restart};
 use crate::error::Error;
 use crate::suite::leftovers::Leftover;
+use crate::teardown;
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -65,7 +66,8 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         let deadline = tokio::time::Instant::now() + arguments.wait_timeout;
         if !arguments.dry_run {
             for object in &left {
-                delete(&client, object).await?;
+                let asked = teardown::delete(&api(&client, object), &object.name, &object.uid).await;
+                asked.map_err(cluster::refused(format!("delete {object}")))?;
             }
         }
         for object in &left {
@@ -100,21 +102,6 @@ fn api(client: &kube::Client, object: &Leftover) -> Api<DynamicObject> {
     match &object.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
-    }
-}
-
-/// By its identity: another of the same name is not it.
-async fn delete(client: &kube::Client, object: &Leftover) -> Result<(), Error> {
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(object.uid.clone()), resource_version: None }),
-        propagation_policy: Some(PropagationPolicy::Foreground),
-        ..DeleteParams::default()
-    };
-    match api(client, object).delete(&object.name, &parameters).await {
-        // Gone meanwhile, or replaced by another.
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(cluster::refused(format!("delete {object}"))(error)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The command takes this process's place (exec): signals, the terminal and the exit code are its own. With `--shared` it
 //! takes over the connection to the agent as well, so it is attached until it ends, by whatever end.
 
+use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -86,14 +87,12 @@ fn join(arguments: &Arguments, context: &mut Context) -> Result<Attachment, Erro
     launch::sweep(&state)?;
     let live = state.live()?;
     // Under `envctl test` or another `envctl run`, that session is the one.
-    let named = context.globals.session.as_deref().filter(|name| !name.is_empty());
-    if let Some(named) = named {
-        let file = context.file.as_ref().map(|_named| context.env_file()).transpose()?;
-        let query = lookup::Query { named: Some(named), file: file.as_deref(), start: &context.working_directory };
+    let given = context.named_file()?;
+    if let Some(named) = context.named_session() {
+        let query = lookup::Query { named: Some(named), file: given.as_deref(), start: &context.working_directory };
         let record = lookup::find(&state, &query)?;
         return attach::attach_to(&state, &record).map_err(refused);
     }
-    let given = context.file.as_ref().map(|_named| context.env_file()).transpose()?;
     // Where `envctl up` left a session, tests use that: the same rule as the clients'.
     if let Some(current) = lookup::read_current(&context.working_directory)
         && let Some(record) = live.iter().find(|record| record.id == current.id)
@@ -135,9 +134,12 @@ fn first_in(
         plan,
         timeout: milliseconds(arguments.wait_timeout),
         keep: false,
+        hold: false,
         detach: false,
         ttl: milliseconds(arguments.time_limit),
         reissue: Default::default(),
+        exchange: Default::default(),
+        swap: Default::default(),
     };
     let call = serde_json::to_string(&Call::new(Request::Attach { up: Some(Box::new(up)) }))
         .map_err(std::io::Error::other)
@@ -152,12 +154,14 @@ fn first_in(
                 continue;
             }
         };
+        // Opened now: the agent removes the file before it ends.
+        let lock = File::open(directory.lock());
         match attach::ask(stream, &call) {
             // Its last user had just gone.
-            Err(AttachError::Ending) if !created => launch::wait_until_gone(&directory)?,
+            Err(AttachError::Ending) if !created => launch::wait_for_end(&lock, &directory)?,
             Err(error) => {
                 if takes_the_session(&error) {
-                    launch::wait_until_gone(&directory)?;
+                    launch::wait_for_end(&lock, &directory)?;
                 }
                 return Err(refused(error));
             }

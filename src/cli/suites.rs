@@ -64,7 +64,9 @@ pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error>
                 runs: display(&suite.run),
                 timeout_seconds: suite.timeout.map(crate::plan::TimeSpan::seconds),
                 local: format!("envctl test{file} {quoted}"),
-                ci: format!("envctl test{file} {chosen} --report report --result report/result.json"),
+                ci: format!(
+                    "envctl test{file} {chosen} --report report --result report/result.json --dump report/dump.tar.gz"
+                ),
             }
         })
         .collect();

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
+use kube::config::Kubeconfig;
 use serde::Deserialize;
 
-use super::ClusterError;
+use super::refusal::Refusal;
+use super::{ClusterError, credentials};
 
 /// The namespace whose UID identifies a cluster: every cluster has it, and it lives as long as the cluster.
 const IDENTIFYING: &str = "kube-system";
@@ -51,21 +53,23 @@ fn parse(text: &str) -> Result<Settings, serde_yaml::Error> {
     if empty { Ok(Settings::default()) } else { serde_yaml::from_str(text) }
 }
 
-/// The identity of the cluster that a client speaks to. One request.
+/// The identity of the cluster that a client by this kubeconfig speaks to. One request.
 ///
 /// # Errors
 /// When it doesn't answer, or doesn't let itself be identified.
-pub async fn identity(client: &kube::Client, server: &str) -> Result<String, ClusterError> {
+pub async fn identity(client: &kube::Client, kubeconfig: &Kubeconfig) -> Result<String, ClusterError> {
+    let server = super::kubeconfig::server(kubeconfig);
     let api: Api<Namespace> = Api::all(client.clone());
     match api.get(IDENTIFYING).await {
         Ok(namespace) => Ok(namespace.metadata.uid.unwrap_or_default()),
         Err(kube::Error::Api(status)) if status.code == 403 => Err(ClusterError::Unsupported {
-            what: format!("{server} cannot be identified: {}", status.message),
-            cure: format!(
-                "envctl needs to read the namespace {IDENTIFYING} (verb get), by whose UID it knows clusters"
+            what: format!(
+                "{server} cannot be identified (by the UID of the namespace {IDENTIFYING}): {}",
+                status.message
             ),
+            cure: Refusal::of(403, &status.message).hint().unwrap_or_default(),
         }),
-        Err(error) => Err(ClusterError::unavailable(format!("asking {server} for its identity"), error)),
+        Err(error) => Err(credentials::explain(kubeconfig, format!("asking {server} for its identity"), error)),
     }
 }
 

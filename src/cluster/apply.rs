@@ -4,7 +4,7 @@
 //! rather than through `kube::Api`, because only so the API's `Warning:` headers can be read and passed on.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http_body_util::BodyExt as _;
 use kube::api::{
@@ -15,6 +15,9 @@ use kube::client::Body;
 use kube::core::Request;
 use serde_json::{Value, json};
 
+use super::contact::{ATTEMPTS, Contact};
+use super::refusal::in_words;
+use crate::objects::SESSION;
 use crate::readiness::observed::group_of;
 use crate::readiness::{Expected, ObjectKey};
 
@@ -22,7 +25,7 @@ use crate::readiness::{Expected, ObjectKey};
 pub const FIELD_MANAGER: &str = "envctl";
 
 /// The kinds that environments consist of, known without asking the cluster: group, version, kind, plural, namespaced.
-const BUILT_IN: [(&str, &str, &str, &str, bool); 19] = [
+const BUILT_IN: [(&str, &str, &str, &str, bool); 20] = [
     ("", "v1", "ConfigMap", "configmaps", true),
     ("", "v1", "Namespace", "namespaces", false),
     ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true),
@@ -37,6 +40,7 @@ const BUILT_IN: [(&str, &str, &str, &str, bool); 19] = [
     ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false),
     ("batch", "v1", "CronJob", "cronjobs", true),
     ("batch", "v1", "Job", "jobs", true),
+    ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true),
     ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", true),
     ("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", false),
     ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", false),
@@ -91,6 +95,14 @@ pub enum ApplyError {
         /// The status' message.
         message: String,
     },
+    /// Others hold fields of it.
+    #[error("{object}: others hold {}", conflicts.iter().map(|conflict| conflict.field.as_str()).collect::<Vec<_>>().join(", "))]
+    Conflict {
+        /// `Kind/name`.
+        object: String,
+        /// Which fields, and who.
+        conflicts: Vec<FieldConflict>,
+    },
     /// The cluster has no such kind.
     #[error("the cluster has no kind {kind} in {api_version}")]
     NoSuchKind {
@@ -110,6 +122,15 @@ pub enum ApplyError {
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// A field that someone else set otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldConflict {
+    /// The field manager: `kubectl-edit`, a controller.
+    pub manager: String,
+    /// `.spec.replicas`.
+    pub field: String,
 }
 
 /// An object as the cluster holds it after applying.
@@ -136,7 +157,7 @@ pub enum Deleted {
 
 /// Applies objects to one cluster. Cheap requests, any number at once.
 pub struct Applier {
-    client: kube::Client,
+    contact: Arc<Contact>,
     namespace: String,
     kinds: Mutex<HashMap<(String, String), Kind>>,
     owner: OnceLock<Value>,
@@ -144,8 +165,8 @@ pub struct Applier {
 
 impl Applier {
     /// Objects that say no namespace are the session's.
-    pub fn new(client: kube::Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), kinds: Mutex::default(), owner: OnceLock::new() }
+    pub fn new(contact: Arc<Contact>, namespace: &str) -> Self {
+        Self { contact, namespace: namespace.to_owned(), kinds: Mutex::default(), owner: OnceLock::new() }
     }
 
     /// On a cluster that others use too: what is applied outside the session's namespace is owned by that namespace and so goes
@@ -176,9 +197,10 @@ impl Applier {
         if let Some(known) = self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
+        let client = self.contact.client();
         let listed = match group {
-            "" => self.client.list_core_api_resources(version).await,
-            _ => self.client.list_api_group_resources(api_version).await,
+            "" => self.contact.patiently(|| client.list_core_api_resources(version)).await,
+            _ => self.contact.patiently(|| client.list_api_group_resources(api_version)).await,
         };
         let no_such_kind = || ApplyError::NoSuchKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
         let list = match listed {
@@ -204,7 +226,8 @@ impl Applier {
         Ok(resolved)
     }
 
-    /// Server-side apply: after it the object has exactly these fields from envctl, whoever else set others.
+    /// Server-side apply: after it the object has exactly these fields from envctl. What others have set otherwise meanwhile is set
+    /// back, since the file says what is to be; that is told in the warnings, field by field.
     ///
     /// # Errors
     /// [`ApplyError`].
@@ -217,15 +240,25 @@ impl Applier {
             copy["metadata"]["ownerReferences"] = json!([owner]);
         }
         let object = owned.as_ref().unwrap_or(object);
-        let mut parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let mut parameters = PatchParams::apply(FIELD_MANAGER);
         parameters.field_validation = Some(ValidationDirective::Strict);
-        let request = Request::new(self.path(&kind, &key))
-            .patch(&key.name, &parameters, &Patch::Apply(object))
-            .map_err(|source| unanswered(&key, source))?;
-        self.applied(kind, key, request).await
+        let request = |parameters: &PatchParams| {
+            let request = Request::new(self.path(&kind, &key)).patch(&key.name, parameters, &Patch::Apply(object));
+            request.map_err(|source| unanswered(&key, source))
+        };
+        let answer = match self.send(&key, request(&parameters)?).await {
+            Err(ApplyError::Conflict { conflicts, .. }) => {
+                let (answer, mut warnings) = self.send(&key, request(&parameters.force())?).await?;
+                warnings.extend(set_back(&key, &conflicts));
+                (answer, warnings)
+            }
+            other => other?,
+        };
+        Ok(applied(kind, key, answer))
     }
 
-    /// Makes an object that must not be there yet: one of the same name is refused with 409, and not touched.
+    /// Makes an object that must not be there yet: one of the same name is refused with 409, and not touched. Its name must be one that
+    /// nobody else comes upon: where an answer was lost, one with the same session's label is taken for the one that was made.
     ///
     /// # Errors
     /// [`ApplyError`].
@@ -235,15 +268,31 @@ impl Applier {
         let request = Request::new(self.path(&kind, &key))
             .create(&parameters, object.to_string().into_bytes())
             .map_err(|source| unanswered(&key, source))?;
-        self.applied(kind, key, request).await
+        let (answer, attempts) = self.persist(&key, request).await;
+        let answer = match answer {
+            Err(error @ ApplyError::Refused { code: 409, .. }) if attempts > 1 => {
+                let found = self.get(&kind, &key).await?;
+                let label = |object: &Value| object["metadata"]["labels"][SESSION].clone();
+                if label(&found.0).is_null() || label(&found.0) != label(object) {
+                    return Err(error);
+                }
+                found
+            }
+            other => other?,
+        };
+        Ok(applied(kind, key, answer))
+    }
+
+    async fn get(&self, kind: &Kind, key: &ObjectKey) -> Result<(Value, Vec<String>), ApplyError> {
+        let request = Request::new(self.path(kind, key))
+            .get(&key.name, &GetParams::default())
+            .map_err(|source| unanswered(key, source))?;
+        self.send(key, request).await
     }
 
     /// Whether an object outside the session's namespace may be applied: it isn't there, or is owned by that namespace.
     async fn check_ours(&self, kind: &Kind, key: &ObjectKey, owner: &Value) -> Result<(), ApplyError> {
-        let request = Request::new(self.path(kind, key))
-            .get(&key.name, &GetParams::default())
-            .map_err(|source| unanswered(key, source))?;
-        match self.send(key, request).await {
+        match self.get(kind, key).await {
             Ok((found, _)) => {
                 let owners = found["metadata"]["ownerReferences"].as_array();
                 let ours = owners.is_some_and(|owners| owners.iter().any(|found| found["uid"] == owner["uid"]));
@@ -265,21 +314,6 @@ impl Applier {
             key.namespace.clone_from(&self.namespace);
         }
         Ok((kind, key))
-    }
-
-    async fn applied(
-        &self,
-        kind: Kind,
-        key: ObjectKey,
-        request: http::Request<Vec<u8>>,
-    ) -> Result<Applied, ApplyError> {
-        let (answer, warnings) = self.send(&key, request).await?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let expected = Expected {
-            uid: text(&answer["metadata"]["uid"]),
-            generation: answer["metadata"]["generation"].as_i64().unwrap_or(0),
-        };
-        Ok(Applied { key, kind, expected, warnings })
     }
 
     /// Deletes an object of ours (by its UID), and in the background what it owns.
@@ -309,23 +343,84 @@ impl Applier {
     }
 
     async fn send(&self, key: &ObjectKey, request: http::Request<Vec<u8>>) -> Result<(Value, Vec<String>), ApplyError> {
-        let response = self.client.send(request.map(Body::from)).await.map_err(|source| unanswered(key, source))?;
+        self.persist(key, request).await.0
+    }
+
+    /// Sends a request that does no harm when it is done twice, until it is answered: with the number of attempts.
+    async fn persist(
+        &self,
+        key: &ObjectKey,
+        request: http::Request<Vec<u8>>,
+    ) -> (Result<(Value, Vec<String>), ApplyError>, u32) {
+        let mut attempts = 1;
+        loop {
+            self.contact.answers().await;
+            match self.once(key, request.clone()).await {
+                Err(Lost(error)) if attempts < ATTEMPTS && self.contact.heard(&error) => attempts += 1,
+                Err(Lost(error)) => return (Err(unanswered(key, in_words(&error).into_owned())), attempts),
+                Ok(answer) => return (answer, attempts),
+            }
+        }
+    }
+
+    async fn once(
+        &self,
+        key: &ObjectKey,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<Result<(Value, Vec<String>), ApplyError>, Lost> {
+        let response = self.contact.client().send(request.map(Body::from)).await.map_err(Lost)?;
         let status = response.status();
         let headers = response.headers().get_all(http::header::WARNING).iter();
         let warnings = headers.filter_map(|value| warning_text(value.to_str().ok()?)).collect();
-        let body = response.into_body().collect().await.map_err(|source| unanswered(key, source))?.to_bytes();
+        let body = response.into_body().collect().await.map_err(Lost)?.to_bytes();
         if status.is_success() {
-            return Ok((serde_json::from_slice(&body).map_err(|source| unanswered(key, source))?, warnings));
+            let answer = serde_json::from_slice(&body).map_err(|source| unanswered(key, source));
+            return Ok(answer.map(|answer| (answer, warnings)));
         }
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let conflicts = conflicts(&answer);
+        if !conflicts.is_empty() {
+            return Ok(Err(ApplyError::Conflict { object: key.to_string(), conflicts }));
+        }
         let text = |field: &str| answer[field].as_str().map(str::to_owned);
-        Err(ApplyError::Refused {
+        Ok(Err(ApplyError::Refused {
             object: key.to_string(),
             code: status.as_u16(),
             reason: text("reason").unwrap_or_else(|| status.canonical_reason().unwrap_or_default().to_owned()),
             message: text("message").unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()),
-        })
+        }))
     }
+}
+
+/// A request that got no answer.
+struct Lost(kube::Error);
+
+fn applied(kind: Kind, key: ObjectKey, (answer, warnings): (Value, Vec<String>)) -> Applied {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let expected = Expected {
+        uid: text(&answer["metadata"]["uid"]),
+        generation: answer["metadata"]["generation"].as_i64().unwrap_or(0),
+    };
+    Applied { key, kind, expected, warnings }
+}
+
+/// The fields that others hold, by a `Status` (upstream `structured-merge-diff`'s conflicts as `apimachinery/pkg/api/errors` lists them).
+fn conflicts(status: &Value) -> Vec<FieldConflict> {
+    let causes = status["details"]["causes"].as_array().into_iter().flatten();
+    let found = causes.filter(|cause| cause["reason"] == "FieldManagerConflict").map(|cause| {
+        let message = cause["message"].as_str().unwrap_or_default();
+        let manager = message.split('"').nth(1).unwrap_or(message);
+        FieldConflict { manager: manager.to_owned(), field: cause["field"].as_str().unwrap_or_default().to_owned() }
+    });
+    found.collect()
+}
+
+/// What is told of it; nothing where only envctl itself had set fields in another way (`restart`, `swap`).
+fn set_back(key: &ObjectKey, conflicts: &[FieldConflict]) -> Option<String> {
+    let others = conflicts.iter().filter(|conflict| conflict.manager != FIELD_MANAGER);
+    let each: Vec<String> = others.map(|conflict| format!("{} by {:?}", conflict.field, conflict.manager)).collect();
+    (!each.is_empty())
+        .then(|| format!("{key} had been changed by others and is as the file says again: {}", each.join(", ")))
 }
 
 fn unanswered(key: &ObjectKey, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApplyError {
@@ -350,6 +445,30 @@ fn warning_text(header: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_conflict_names_the_field_and_who_holds_it() {
+        let status = json!({"reason": "Conflict", "details": {"causes": [
+            {"reason": "FieldManagerConflict", "message": "conflict with \"kubectl-edit\" using apps/v1", "field": ".spec.replicas"},
+        ]}});
+        let found = conflicts(&status);
+        assert_eq!(found, [FieldConflict { manager: "kubectl-edit".to_owned(), field: ".spec.replicas".to_owned() }]);
+        let key = ObjectKey {
+            kind: "Deployment".to_owned(),
+            name: "web".to_owned(),
+            group: String::new(),
+            namespace: String::new(),
+        };
+        assert_eq!(
+            set_back(&key, &found).as_deref(),
+            Some(
+                "Deployment/web had been changed by others and is as the file says again: .spec.replicas by \"kubectl-edit\""
+            )
+        );
+        let ours = FieldConflict { manager: FIELD_MANAGER.to_owned(), ..found[0].clone() };
+        assert_eq!(set_back(&key, &[ours]), None);
+        assert_eq!(conflicts(&json!({"reason": "Conflict"})), []);
+    }
 
     #[test]
     fn warnings_are_unquoted() {

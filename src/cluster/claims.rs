@@ -52,12 +52,17 @@ fn has_profile(profiles: &str, name: &str) -> bool {
 }
 
 fn minikube_authority(variables: &BTreeMap<String, String>) -> Option<PathBuf> {
-    let home = match variables.get("MINIKUBE_HOME").filter(|home| !home.is_empty()) {
+    Some(minikube_home(variables)?.join("ca.crt"))
+}
+
+/// Where minikube keeps what it makes (minikube, `pkg/minikube/localpath`, `MiniPath`).
+pub fn minikube_home(variables: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let set = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+    Some(match set("MINIKUBE_HOME") {
         Some(home) if Path::new(home).ends_with(".minikube") => PathBuf::from(home),
         Some(home) => Path::new(home).join(".minikube"),
-        None => Path::new(variables.get("HOME")?).join(".minikube"),
-    };
-    Some(home.join("ca.crt"))
+        None => Path::new(set("HOME")?).join(".minikube"),
+    })
 }
 
 fn is_same(theirs: std::io::Result<Vec<u8>>, ours: &[u8]) -> bool {

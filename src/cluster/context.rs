@@ -5,44 +5,50 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
 
-use super::forward::Forwards;
-use super::pod_forward::PodForward;
-use super::{Access, ClusterError, Provider, Removal, ServicePort, Tenancy, allowed, claims, kubeconfig};
+use super::lend::{HostPort, Lent};
+use super::reached::{Reached, identified};
+use super::renewing::Renewal;
+use super::{Access, ClusterError, Provider, Removal, ServicePort, Setting, Tenancy, allowed, claims, kubeconfig};
+use crate::images::docker::Images;
 use crate::images::{Builds, ImageError};
+use crate::objects::Content;
 use crate::plan;
 
-/// How long the first answer may take: long enough for a VPN, short enough for a person.
-const FIRST_ANSWER: Duration = Duration::from_secs(15);
+/// The session's own kubeconfig, in its directory.
+const KUBECONFIG: &str = "kubeconfig";
 
 /// An existing cluster.
 pub struct Context {
     name: String,
     namespace: String,
+    directory: PathBuf,
     variables: BTreeMap<String, String>,
-    carrier: OnceCell<Arc<PodForward>>,
-    forwards: Arc<Forwards>,
+    images: Images,
+    reached: Reached,
 }
 
 impl Context {
-    /// Nothing is asked yet. `variables` are the caller's: they say where the kubeconfig and the user's configuration are.
-    pub fn new(name: &str, namespace: &str, variables: BTreeMap<String, String>) -> Self {
+    /// Nothing is asked yet. The setting's variables say where the kubeconfig, the user's configuration and a Docker engine are.
+    pub fn new(name: &str, setting: Setting<'_>) -> Self {
+        let Setting { namespace, directory, variables, state, .. } = setting;
         Self {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
-            variables,
-            carrier: OnceCell::new(),
-            forwards: Arc::new(Forwards::default()),
+            directory: directory.to_owned(),
+            images: Images::of_engine(variables.clone(), state),
+            variables: variables.clone(),
+            reached: Reached::default(),
         }
     }
 }
 
-/// A cluster that sessions may be started on: how to reach it, and which it is.
+/// A cluster that sessions may be started on: how to reach it, and which it is. `copy` is the session's own kubeconfig, which gets
+/// credentials that are renewed.
 ///
 /// # Errors
 /// When there is no such context, the cluster doesn't answer, or sessions are not allowed there.
@@ -50,52 +56,61 @@ pub async fn reach(
     name: &str,
     namespace: &str,
     variables: &BTreeMap<String, String>,
+    copy: Option<PathBuf>,
 ) -> Result<(Access, kube::Client), ClusterError> {
     let began = Instant::now();
     let kubeconfig = kubeconfig::of_context(name, variables, namespace)?;
-    let client = kubeconfig::client(kubeconfig.clone(), namespace).await?;
+    let renewal = Renewal::new(variables.clone(), copy);
+    let (client, identity) = identified(&kubeconfig, namespace, Some(renewal)).await?;
     let server = kubeconfig::server(&kubeconfig).to_owned();
-    let identity =
-        tokio::time::timeout(FIRST_ANSWER, allowed::identity(&client, &server)).await.map_err(|_late| {
-            ClusterError::unavailable(
-                format!("asking {server} for its identity"),
-                format!("no answer within {} s", FIRST_ANSWER.as_secs()),
-            )
-        })??;
     if let Err(refused) = allowed::check(&identity, name, &server, variables)
         && !claims::claimed(name, &kubeconfig, variables).await
     {
         return Err(refused);
     }
-    let access = Access { kubeconfig, ready_after: began.elapsed(), tenancy: Tenancy::Guest { cluster: identity } };
+    let tenancy = Tenancy::Guest { cluster: identity };
+    let access = Access { kubeconfig, ready_after: began.elapsed(), tenancy, client: Some(client.clone()) };
     Ok((access, client))
+}
+
+/// How an image is built that is to be pushed.
+fn to_push(image: &plan::Image) -> Option<&plan::DockerImage> {
+    image.docker.as_ref().filter(|recipe| recipe.push)
 }
 
 #[async_trait]
 impl Provider for Context {
     async fn start(&self) -> Result<Access, ClusterError> {
-        let (access, client) = reach(&self.name, &self.namespace, &self.variables).await?;
-        let carrier = || async { Arc::new(PodForward::new(client, &self.namespace, self.forwards.clone())) };
-        self.carrier.get_or_init(carrier).await;
+        let copy = Some(self.directory.join(KUBECONFIG));
+        let (access, client) = reach(&self.name, &self.namespace, &self.variables, copy).await?;
+        self.reached.by(client, &self.namespace).await;
         Ok(access)
     }
 
-    /// Images are there or can be pulled by their names: this cluster's nodes are not ours to load anything into.
-    async fn make_runnable(&self, _: &str, _: Option<&plan::Image>, _: &Builds) -> Result<(), ImageError> {
-        Ok(())
+    /// Images are there or can be pulled by their names: this cluster's nodes are not ours to load anything into. What the file says to
+    /// push is built and pushed before.
+    async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError> {
+        match image.and_then(to_push) {
+            Some(recipe) => self.images.push(name, recipe, builds).await,
+            None => Ok(()),
+        }
     }
 
-    fn digest(&self, _image: &plan::Image, _command: &[String], _args: &[String]) -> Option<String> {
-        None
+    fn content(&self, name: &str, image: &plan::Image, _: &[String], _: &[String]) -> Option<Content> {
+        to_push(image)?;
+        self.images.pushed(name).map(Content::Reference)
     }
 
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError> {
-        let carrier = self.carrier.get().ok_or(ClusterError::Stopped)?;
-        self.forwards.expose(carrier.clone(), target).await
+        self.reached.expose(target).await
+    }
+
+    async fn lend(&self, ports: &[HostPort]) -> Result<Lent, ClusterError> {
+        self.reached.lend(ports).await
     }
 
     async fn remove(&self, _grace: Duration) -> Result<Removal, ClusterError> {
-        self.forwards.stop().await;
+        self.reached.stop().await;
         Ok(Removal::default())
     }
 

@@ -15,9 +15,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use super::forward::{Carrier, Forwards};
+use super::lend::{self, HostPort, Lent};
 use super::{Access, ClusterError, Provider, Removal, ServicePort, Tenancy};
 use crate::embedded::{Config, EmbeddedCluster, EmbeddedError};
+use crate::images::docker::Images;
 use crate::images::{Builds, ImageError, process};
+use crate::objects::Content;
 use crate::plan;
 
 /// The cluster inside envctl.
@@ -27,17 +30,20 @@ pub struct Embedded {
     project_root: PathBuf,
     cluster: OnceCell<Arc<EmbeddedCluster>>,
     forwards: Forwards,
+    /// For images that only the Docker engine can run.
+    images: Images,
 }
 
 impl Embedded {
     /// Nothing runs yet. `namespace` is the default of its kubeconfig.
-    pub fn new(config: Config, namespace: &str, project_root: PathBuf) -> Self {
+    pub fn new(config: Config, namespace: &str, project_root: PathBuf, images: Images) -> Self {
         Self {
             config,
             namespace: namespace.to_owned(),
             project_root,
             cluster: OnceCell::new(),
             forwards: Forwards::default(),
+            images,
         }
     }
 
@@ -57,31 +63,50 @@ impl Provider for Embedded {
             .map_err(|source| ClusterError::unavailable("starting the embedded cluster", source))?;
         let kubeconfig = Kubeconfig::from_yaml(&cluster.kubeconfig(&self.namespace))
             .map_err(|source| ClusterError::unavailable("reading the embedded cluster's kubeconfig", source))?;
-        Ok(Access { kubeconfig, ready_after: cluster.ready_after(), tenancy: Tenancy::Owner })
+        Ok(Access { kubeconfig, ready_after: cluster.ready_after(), tenancy: Tenancy::Owner, client: None })
     }
 
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError> {
         // A name that the file doesn't map is for the kubelet to refuse, in Kubernetes' own words.
         let Some(image) = image else { return Ok(()) };
+        if in_engine(image) {
+            return match self.images.engine().await {
+                Ok(_answers) => self.images.make_runnable(name, Some(image), builds).await,
+                // The kubelet says so.
+                Err(_no_engine) => Ok(()),
+            };
+        }
         let command = image.process.as_ref().map(|process| process.build.as_slice()).unwrap_or_default();
         if !command.is_empty() {
             builds.run(command, name).await?;
         }
-        if image.process.is_some() || !image.entrypoint.is_empty() {
-            let cluster =
-                self.cluster().map_err(|source| ImageError::Load { image: name.to_owned(), source: source.into() })?;
-            cluster.add_image(name, process::node_image(image, &self.project_root));
-        }
+        let cluster =
+            self.cluster().map_err(|source| ImageError::Load { image: name.to_owned(), source: source.into() })?;
+        cluster.add_image(name, process::node_image(image, &self.project_root));
         Ok(())
     }
 
-    fn digest(&self, image: &plan::Image, command: &[String], args: &[String]) -> Option<String> {
-        let runs = image.process.is_some() || !image.entrypoint.is_empty();
-        runs.then(|| process::digest(image, &self.project_root, command, args))
+    fn content(&self, _: &str, image: &plan::Image, command: &[String], args: &[String]) -> Option<Content> {
+        if in_engine(image) {
+            return self.images.digest(image).map(Content::Stamp);
+        }
+        Some(Content::Stamp(process::digest(image, &self.project_root, command, args)))
     }
 
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError> {
         self.forwards.expose(Arc::new(Dialer(self.cluster()?.clone())), target).await
+    }
+
+    async fn lend(&self, ports: &[HostPort]) -> Result<Lent, ClusterError> {
+        let cluster = self.cluster()?;
+        let mut listeners = Vec::with_capacity(ports.len());
+        for port in ports {
+            let listener = cluster.listen().await.map_err(|source| {
+                ClusterError::unavailable(format!("listening in the node's network for {}", port.target), source)
+            })?;
+            listeners.push((listener, port.clone()));
+        }
+        lend::serve(listeners, Arc::new(Dialer(cluster.clone())), &self.forwards, |_only_pods_can_connect| true)
     }
 
     async fn remove(&self, grace: Duration) -> Result<Removal, ClusterError> {
@@ -109,6 +134,11 @@ impl Provider for Embedded {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Whether an image is one that only an engine can run.
+fn in_engine(image: &plan::Image) -> bool {
+    image.process.is_none() && (image.docker.is_some() || image.entrypoint.is_empty())
 }
 
 /// Connections into the node's network.

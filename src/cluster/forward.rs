@@ -66,6 +66,11 @@ impl Forwards {
         self.tasks.spawn(async move { _ = stop.run_until_cancelled(work).await });
     }
 
+    /// For connections that are accepted elsewhere: who owns their tasks, and what ends them.
+    pub(super) fn tasks(&self) -> (TaskTracker, CancellationToken) {
+        (self.tasks.clone(), self.stop.clone())
+    }
+
     /// Ends accepting and every connection; at once.
     pub fn cancel(&self) {
         self.stop.cancel();

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
 
-use super::ClusterError;
+use super::{ClusterError, credentials, multiplexed};
 
 /// The variable that names the files.
 const VARIABLE: &str = "KUBECONFIG";
@@ -25,6 +25,17 @@ pub fn of_context(
 ) -> Result<Kubeconfig, ClusterError> {
     let (all, files) = read(variables)?;
     cut(all, name, namespace, &files)
+}
+
+/// The current context of a file that a cluster's own program wrote, with `namespace` as its default.
+///
+/// # Errors
+/// When it is no kubeconfig.
+pub fn of_file(file: &Path, namespace: &str) -> Result<Kubeconfig, ClusterError> {
+    let attempt = || format!("reading {}", file.display());
+    let all = Kubeconfig::read_from(file).map_err(|source| ClusterError::unavailable(attempt(), source))?;
+    let name = all.current_context.clone().unwrap_or_default();
+    cut(all, &name, namespace, &[file.to_owned()])
 }
 
 /// The files that `variables` name. Relative paths stay what they are: the caller makes them absolute ([`make_absolute`]).
@@ -123,17 +134,29 @@ pub fn server(kubeconfig: &Kubeconfig) -> &str {
     cluster.and_then(|cluster| cluster.server.as_deref()).unwrap_or("(no address)")
 }
 
-/// A client by a kubeconfig's current context, in `namespace`.
+/// A client by a kubeconfig's current context, in `namespace`. Credential plugins are run here.
 ///
 /// # Errors
-/// When it doesn't describe a usable cluster.
+/// When it doesn't describe a usable cluster, or its credentials cannot be had.
 pub async fn client(kubeconfig: Kubeconfig, namespace: &str) -> Result<kube::Client, ClusterError> {
     let attempt = "making a client from the session's kubeconfig";
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let options = KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &options)
         .await
         .map_err(|source| ClusterError::unavailable(attempt, source))?;
     namespace.clone_into(&mut config.default_namespace);
-    kube::Client::try_from(config).map_err(|source| ClusterError::unavailable(attempt, source))
+    if let Some(exec) = &mut config.auth_info.exec {
+        // Nobody is there to answer it: the agent has no terminal. What it complains of is then ours to tell.
+        exec.interactive_mode = Some(ExecInteractiveMode::Never);
+    }
+    let made = if config.auth_info.exec.is_some() || config.auth_info.auth_provider.is_some() {
+        // A plugin may take its time.
+        let made = tokio::task::spawn_blocking(move || kube::Client::try_from(config)).await;
+        made.map_err(|source| ClusterError::unavailable(attempt, source))?
+    } else {
+        multiplexed::client(config)
+    };
+    made.map_err(|error| credentials::explain(&kubeconfig, attempt, error))
 }
 
 #[cfg(test)]

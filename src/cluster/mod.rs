@@ -10,13 +10,22 @@
 
 pub mod allowed;
 pub mod apply;
+pub mod by_tool;
 mod claims;
+pub mod contact;
 pub mod context;
+pub mod credentials;
 pub mod embedded;
 pub mod forward;
 pub mod kubeconfig;
 pub mod ledger;
+pub mod lend;
+pub mod locality;
+mod multiplexed;
 mod pod_forward;
+mod reached;
+pub mod refusal;
+pub mod renewing;
 pub mod tenancy;
 
 use std::collections::BTreeMap;
@@ -26,7 +35,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::images::{Builds, ImageError};
+use crate::objects::Content;
 use crate::plan;
+use crate::provision::EventSink;
 use async_trait::async_trait;
 use kube::config::Kubeconfig;
 
@@ -40,12 +51,16 @@ pub trait Provider: Send + Sync + 'static {
     /// Called once per image and `up`, before anything that uses it is applied; `image` is `None` when the file doesn't map the name.
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError>;
 
-    /// A digest of the files that an image run with this command consists of here, stamped on pods so that a rebuilt program is a
-    /// difference; `None` where the image's name already says it.
-    fn digest(&self, image: &plan::Image, command: &[String], args: &[String]) -> Option<String>;
+    /// What an image is here when it is run with this command, so that a rebuilt program is a difference; `None` where its name already
+    /// says it.
+    fn content(&self, name: &str, image: &plan::Image, command: &[String], args: &[String]) -> Option<Content>;
 
     /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;
+
+    /// The other way round: makes ports of the host's loopback reachable from pods, until the answer is dropped. Where nodes don't
+    /// run on this machine, that is refused.
+    async fn lend(&self, ports: &[lend::HostPort]) -> Result<lend::Lent, ClusterError>;
 
     /// Removes what the provider made for the session: its forwards, and the cluster where that is the session's own
     /// ([`Tenancy::Owner`]). Idempotent. What is not gone after `grace` is ended by force where the provider can, and reported.
@@ -70,6 +85,10 @@ pub struct Setting<'a> {
     pub directory: &'a Path,
     /// The caller's variables: where kubeconfig and tools are.
     pub variables: &'a BTreeMap<String, String>,
+    /// The state directory: what is known of clusters that sessions share.
+    pub state: &'a Path,
+    /// Where to tell of what takes long.
+    pub events: &'a EventSink,
 }
 
 /// The provider of a plan's kind of cluster. Nothing is started yet.
@@ -83,21 +102,22 @@ pub fn provider(plan: &plan::Plan, setting: Setting<'_>) -> Result<Arc<dyn Provi
                 program: PathBuf::from("/proc/self/exe"),
                 state_dir: setting.directory.join("node"),
                 visible: vec![plan.project_root.clone()],
+                // A configuration of Docker's that cannot be read is as good as none here: process pods need neither.
+                docker: crate::images::docker::engine_address(setting.variables)
+                    .ok()
+                    .map(|address| crate::embedded::Engine { address, session: setting.directory.to_owned() }),
             };
-            Ok(Arc::new(embedded::Embedded::new(config, setting.namespace, plan.project_root.clone())))
+            let images = crate::images::docker::Images::of_engine(setting.variables.clone(), setting.state);
+            Ok(Arc::new(embedded::Embedded::new(config, setting.namespace, plan.project_root.clone(), images)))
         }
-        plan::Cluster::Context(name) => {
-            Ok(Arc::new(context::Context::new(name, setting.namespace, setting.variables.clone())))
-        }
-        plan::Cluster::Kind { .. } | plan::Cluster::Minikube { .. } => Err(ClusterError::Unsupported {
-            what: "this version does not make kind and minikube clusters yet".to_owned(),
-            cure: "use `cluster: embedded`, or the context of one that exists: `--context NAME`".to_owned(),
-        }),
+        plan::Cluster::Context(name) => Ok(Arc::new(context::Context::new(name, setting))),
+        plan::Cluster::Kind { fresh } => Ok(Arc::new(by_tool::ByTool::new(by_tool::KIND, *fresh, setting))),
+        plan::Cluster::Minikube { fresh } => Ok(Arc::new(by_tool::ByTool::new(by_tool::MINIKUBE, *fresh, setting))),
     }
 }
 
 /// How to reach a cluster.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Access {
     /// A complete private kubeconfig: the caller writes it with mode 0600.
     pub kubeconfig: Kubeconfig,
@@ -105,6 +125,8 @@ pub struct Access {
     pub ready_after: Duration,
     /// Whose the cluster is.
     pub tenancy: Tenancy,
+    /// A client that is there already, in the session's namespace.
+    pub client: Option<kube::Client>,
 }
 
 /// Whose a cluster is.
@@ -134,7 +156,10 @@ impl Access {
     /// # Errors
     /// When the kubeconfig doesn't describe a usable cluster.
     pub async fn client(&self, namespace: &str) -> Result<kube::Client, ClusterError> {
-        kubeconfig::client(self.kubeconfig.clone(), namespace).await
+        match &self.client {
+            Some(client) => Ok(client.clone()),
+            None => kubeconfig::client(self.kubeconfig.clone(), namespace).await,
+        }
     }
 }
 
@@ -178,6 +203,14 @@ pub enum ClusterError {
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It doesn't accept the user's credentials, or they cannot be had.
+    #[error("{what}")]
+    Credentials {
+        /// Whose, of which context, and what was said.
+        what: String,
+        /// How to come by others.
+        cure: String,
+    },
     /// This machine or cluster can't do it, and what would cure that.
     #[error("{what}")]
     Unsupported {
@@ -199,7 +232,7 @@ impl ClusterError {
     pub fn hint(&self) -> Option<String> {
         let source = match self {
             Self::Unavailable { source, .. } => source,
-            Self::Unsupported { cure, .. } => return Some(cure.clone()),
+            Self::Unsupported { cure, .. } | Self::Credentials { cure, .. } => return Some(cure.clone()),
             Self::Evicted(_) | Self::Stopped => return None,
         };
         let embedded = source

@@ -5,6 +5,7 @@
 //! A pod that is replaced ends its connections; the next ones go to another.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,24 +20,46 @@ use kube::runtime::watcher;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::ServicePort;
+use super::contact::{Contact, SILENCE};
 use super::forward::{Carrier, Forwards};
+use super::refusal::in_words;
+use crate::objects::SLICE_MANAGER;
 use crate::reading::{self, Events};
 
 /// How long a pod may be silent after the client has said all it had to say. The protocol cannot carry a half-closed
 /// connection, so its end is not passed on.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
+/// How long pods that are gone may still stand in the slices as they are known here: the watch may just have broken.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// The label that says whose endpoints a slice has.
 const SERVICE: &str = "kubernetes.io/service-name";
+
+/// What a connection is carried to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Endpoint {
+    /// A pod, by its name.
+    Pod(String, u16),
+    /// A port of this machine that is lent to the cluster ([`super::lend`]).
+    Lent(SocketAddr),
+}
+
+/// A connection to an endpoint.
+enum Stream {
+    Pod(DuplexStream),
+    Lent(TcpStream),
+}
 
 /// Pods with what they listen on, by the slice that says so.
 type Slices = BTreeMap<String, EndpointSlice>;
 
 /// Carries connections to pods of one namespace.
 pub struct PodForward {
-    client: kube::Client,
+    contact: Arc<Contact>,
     namespace: String,
     forwards: Arc<Forwards>,
     slices: OnceLock<watch::Receiver<Slices>>,
@@ -46,36 +69,74 @@ pub struct PodForward {
 impl PodForward {
     /// Nothing is asked of the cluster yet.
     pub fn new(client: kube::Client, namespace: &str, forwards: Arc<Forwards>) -> Self {
-        Self { client, namespace: namespace.to_owned(), forwards, slices: OnceLock::new(), turn: AtomicUsize::new(0) }
+        Self {
+            contact: Arc::new(Contact::new(client)),
+            namespace: namespace.to_owned(),
+            forwards,
+            slices: OnceLock::new(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The client that it asks with.
+    pub fn client(&self) -> kube::Client {
+        self.contact.client().clone()
     }
 
     fn slices(&self) -> watch::Receiver<Slices> {
         let start = || {
             let (sender, receiver) = watch::channel(Slices::new());
             self.forwards.spawn(follow(
-                reading::watch(self.client.clone(), Some(&self.namespace), watcher::Config::default()),
+                reading::watch(self.contact.client().clone(), Some(&self.namespace), watcher::Config::default()),
                 sender,
+                self.contact.clone(),
             ));
             receiver
         };
         self.slices.get_or_init(start).clone()
     }
 
-    /// A stream to a ready pod; waits while there is none. `None` when none of those that are ready can be reached.
-    async fn connect(&self, target: &ServicePort) -> Option<DuplexStream> {
+    /// A stream to a ready pod; waits while there is none. `None` when none of those that are ready can be reached, and no others come soon.
+    async fn connect(&self, target: &ServicePort) -> Option<Stream> {
         let mut slices = self.slices();
-        let ready = {
-            let has_ready = |slices: &Slices| !ready(slices, target).is_empty();
-            let slices = slices.wait_for(has_ready).await.ok()?;
-            ready(&slices, target)
-        };
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut tried = Vec::new();
+        loop {
+            let has_others = |slices: &Slices| {
+                let ready = ready(slices, target);
+                !ready.is_empty() && ready != tried
+            };
+            let others = slices.wait_for(has_others);
+            let found = if tried.is_empty() { others.await } else { timeout(SETTLE, others).await.ok()? };
+            let ready = ready(&*found.ok()?, target);
+            if let Some(stream) = self.reach(target, &ready).await {
+                return Some(stream);
+            }
+            tried = ready;
+        }
+    }
+
+    /// A stream to one of these.
+    async fn reach(&self, target: &ServicePort, ready: &[Endpoint]) -> Option<Stream> {
+        let pods: Api<Pod> = Api::namespaced(self.contact.client().clone(), &self.namespace);
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         for attempt in 0..ready.len() {
-            let (pod, port) = &ready[(first + attempt) % ready.len()];
-            match pods.portforward(pod, &[*port]).await {
-                Ok(mut forwarder) => return forwarder.take_stream(*port),
-                Err(error) => tracing::debug!(%target, pod, %error, "a pod could not be reached"),
+            match &ready[(first + attempt) % ready.len()] {
+                Endpoint::Pod(pod, port) => {
+                    let ports = [*port];
+                    // The API server may be away, not the pod: the client waits, as it would for a server that is slow to accept.
+                    let reached = self.contact.patiently(|| pods.portforward(pod, &ports));
+                    match timeout(SILENCE, reached).await {
+                        Ok(Ok(mut forwarder)) => return forwarder.take_stream(*port).map(Stream::Pod),
+                        Ok(Err(error)) => {
+                            tracing::warn!(%target, pod, error = %in_words(&error), "a pod could not be reached");
+                        }
+                        Err(_late) => return None,
+                    }
+                }
+                Endpoint::Lent(address) => match TcpStream::connect(address).await {
+                    Ok(stream) => return Some(Stream::Lent(stream)),
+                    Err(error) => tracing::debug!(%target, %address, %error, "a lent port could not be reached"),
+                },
             }
         }
         None
@@ -85,8 +146,13 @@ impl PodForward {
 #[async_trait]
 impl Carrier for PodForward {
     async fn carry(&self, from: TcpStream, target: &ServicePort) {
-        let Some(to) = self.connect(target).await else { return };
-        if let Err(error) = relay(from, to).await {
+        let mut from = from;
+        let carried = match self.connect(target).await {
+            Some(Stream::Pod(to)) => relay(from, to).await,
+            Some(Stream::Lent(mut to)) => tokio::io::copy_bidirectional(&mut from, &mut to).await.map(drop),
+            None => return,
+        };
+        if let Err(error) = carried {
             tracing::debug!(%target, %error, "a forwarded connection broke");
         }
     }
@@ -122,10 +188,12 @@ async fn relay(mut from: TcpStream, to: DuplexStream) -> std::io::Result<()> {
 }
 
 /// The ready pods behind a Service's port, each with the port it listens on.
-fn ready(slices: &Slices, target: &ServicePort) -> Vec<(String, u16)> {
+fn ready(slices: &Slices, target: &ServicePort) -> Vec<Endpoint> {
     let mut found = Vec::new();
     for slice in slices.values() {
-        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE));
+        let label = |name: &str| slice.metadata.labels.as_ref().and_then(|labels| labels.get(name));
+        let service = label(SERVICE);
+        let is_lent = label("endpointslice.kubernetes.io/managed-by").is_some_and(|by| by == SLICE_MANAGER);
         let ports = slice.ports.iter().flatten();
         let port =
             ports.filter(|port| port.name.as_deref().unwrap_or_default() == target.name).find_map(|port| port.port);
@@ -137,8 +205,10 @@ fn ready(slices: &Slices, target: &ServicePort) -> Vec<(String, u16)> {
             let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
             let pod = endpoint.target_ref.as_ref().filter(|to| to.kind.as_deref() == Some("Pod"));
             if let Some(name) = pod.and_then(|pod| pod.name.clone()).filter(|_| is_ready) {
-                found.push((name, port));
+                found.push(Endpoint::Pod(name, port));
             }
+            let address = endpoint.addresses.first().and_then(|address| address.parse().ok());
+            found.extend(address.filter(|_| is_lent).map(|ip| Endpoint::Lent(SocketAddr::new(ip, port))));
         }
     }
     // A pod with two addresses is in two slices.
@@ -148,7 +218,7 @@ fn ready(slices: &Slices, target: &ServicePort) -> Vec<(String, u16)> {
 }
 
 /// Keeps `sender` current until nobody listens. A watch that breaks is started again, with back-off.
-async fn follow(mut stream: Events<EndpointSlice>, sender: watch::Sender<Slices>) {
+async fn follow(mut stream: Events<EndpointSlice>, sender: watch::Sender<Slices>, contact: Arc<Contact>) {
     let mut first = Slices::new();
     let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
     loop {
@@ -161,7 +231,19 @@ async fn follow(mut stream: Events<EndpointSlice>, sender: watch::Sender<Slices>
             }
             Ok(Some(watcher::Event::Delete(slice))) => sender.send_modify(|slices| _ = slices.remove(&name(&slice))),
             Ok(None) => return,
-            Err(error) => tracing::debug!(%error, "the watch of endpoints ended and will be restarted"),
+            Err(error) => {
+                tracing::debug!(%error, "the watch of endpoints ended and will be restarted");
+                // Asked again when there is someone to ask, or its back-off would leave it with pods of before.
+                let (watcher::Error::InitialListFailed(error)
+                | watcher::Error::WatchStartFailed(error)
+                | watcher::Error::WatchFailed(error)) = error
+                else {
+                    continue;
+                };
+                if contact.heard(&error) {
+                    contact.answers().await;
+                }
+            }
         }
     }
 }
@@ -190,6 +272,12 @@ mod tests {
             slice("db-1", "db", Some("http"), json!([pod("e", Some(true))])),
         ]);
         let target = ServicePort { namespace: "n".into(), service: "web".into(), port: 80, name: "http".into() };
-        assert_eq!(ready(&slices, &target), [("a".to_owned(), 8080), ("c".to_owned(), 8080)]);
+        let pod = |name: &str| Endpoint::Pod(name.to_owned(), 8080);
+        assert_eq!(ready(&slices, &target), [pod("a"), pod("c")]);
+        let (name, mut lent) = slice("web-on-host", "web", Some("http"), json!([{"addresses": ["10.0.0.9"]}]));
+        let labels = lent.metadata.labels.get_or_insert_default();
+        labels.insert("endpointslice.kubernetes.io/managed-by".into(), SLICE_MANAGER.into());
+        let slices = Slices::from([(name, lent)]);
+        assert_eq!(ready(&slices, &target), [Endpoint::Lent(([10, 0, 0, 9], 8080).into())]);
     }
 }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! [`dump`] reads the session's directory ([`files`]) and, where it is live, its cluster ([`cluster`]); nothing of the agent, which may be what
-//! is broken. `suite` calls it before `down`.
+//! is broken. `cli::aftermath` calls it before a failed session goes.
 //!
 //! Invariants: everything passes the session's redactor, and the data of every Secret is left out; where the keys cannot be read,
 //! nothing is written. What cannot be had is listed, and stops nothing. A dump that cannot be written leaves nothing behind.
@@ -27,7 +27,7 @@ use serde::Serialize;
 
 use crate::session::SessionError;
 use crate::session::state::SessionDirectory;
-pub use sink::Sink;
+pub use sink::{Sink, is_archive};
 
 /// What a dump is made of: `index.json`.
 #[derive(Debug, Clone, Serialize)]
@@ -81,7 +81,7 @@ pub enum DumpError {
     },
 }
 
-/// Writes everything that explains a session, live or not, to `target`: a directory that isn't there yet, or a `.tar`.
+/// Writes everything that explains a session, live or not, to `target`: a directory that isn't there yet, a `.tar` or a `.tar.gz`.
 ///
 /// # Errors
 /// [`DumpError`]; then nothing is left at `target`.

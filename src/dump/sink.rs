@@ -6,6 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use super::Entry;
 use crate::redact::Redactor;
 
@@ -19,21 +22,74 @@ pub struct Sink {
 
 enum Target {
     Directory(PathBuf),
-    Tar(Box<tar::Builder<File>>),
+    Tar(Box<tar::Builder<Archive>>),
+}
+
+/// The file of a tar.
+enum Archive {
+    Plain(File),
+    Gzip(Box<GzEncoder<File>>),
+}
+
+impl io::Write for Archive {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Gzip(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Gzip(file) => file.flush(),
+        }
+    }
+}
+
+/// What a dump's name asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Directory,
+    Tar,
+    TarGzip,
+}
+
+/// Whether a dump of this name is one file.
+pub fn is_archive(path: &Path) -> bool {
+    Form::of(path) != Form::Directory
+}
+
+impl Form {
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        if name.ends_with(".tar.gz") || name.ends_with(".tgz") {
+            Self::TarGzip
+        } else if name.ends_with(".tar") {
+            Self::Tar
+        } else {
+            Self::Directory
+        }
+    }
 }
 
 impl Sink {
-    /// A tar where the name says so, else a directory. Nothing that is there is overwritten.
+    /// A tar, compressed or not, where the name says so, else a directory. Nothing that is there is overwritten.
     ///
     /// # Errors
     /// When it is there, or cannot be made.
     pub fn create(path: &Path, redactor: Redactor) -> io::Result<Self> {
-        let target = if path.extension().is_some_and(|extension| extension == "tar") {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-            Target::Tar(Box::new(tar::Builder::new(file)))
-        } else {
+        let form = Form::of(path);
+        let target = if form == Form::Directory {
             DirBuilder::new().mode(0o700).create(path)?;
             Target::Directory(path.to_owned())
+        } else {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            let archive = match form {
+                Form::TarGzip => Archive::Gzip(Box::new(GzEncoder::new(file, Compression::default()))),
+                _ => Archive::Plain(file),
+            };
+            Target::Tar(Box::new(tar::Builder::new(archive)))
         };
         Ok(Self { redactor, target, entries: Vec::new(), unfinished: Some(path.to_owned()) })
     }
@@ -83,7 +139,13 @@ impl Sink {
     pub fn finish(mut self) -> io::Result<()> {
         if let Target::Tar(tar) = &mut self.target {
             tar.finish()?;
-            tar.get_ref().sync_all()?;
+            match tar.get_mut() {
+                Archive::Plain(file) => file.sync_all()?,
+                Archive::Gzip(file) => {
+                    file.try_finish()?;
+                    file.get_ref().sync_all()?;
+                }
+            }
         }
         self.unfinished = None;
         Ok(())
@@ -99,5 +161,17 @@ impl Drop for Sink {
                 Target::Tar(_) => fs::remove_file(path),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_name_says_what_it_is() {
+        let of = |name: &str| Form::of(Path::new(name));
+        assert_eq!([of("a/d.tar"), of("d.TAR.GZ"), of("d.tgz")], [Form::Tar, Form::TarGzip, Form::TarGzip]);
+        assert_eq!([of("d.gz"), of("tar"), of("x.tar/d")], [Form::Directory; 3]);
     }
 }

@@ -33,10 +33,13 @@ use tokio_util::task::TaskTracker;
 
 use self::apiserver::{ApiServer, ApiServerError, User};
 use self::controllers::Controllers;
+pub use self::kubelet::docker::SESSION as ENGINE_LABEL;
+pub use self::kubelet::docker::sweep::sweep as sweep_engine;
 use self::kubelet::image::{Image, ImageTable};
 use self::kubelet::process::{self, ProcessRuntime};
 use self::kubelet::proxy::{DialError, PortRef, ServiceDialer};
 use self::kubelet::runtime::NodeNetwork as _;
+use self::kubelet::runtimes::{Choice, Runtimes};
 use self::kubelet::{Kubelet, KubeletError};
 
 /// The name of the only node.
@@ -57,6 +60,17 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Host directories that pods see at their own path: the project.
     pub visible: Vec<PathBuf>,
+    /// Where a Docker engine would be, for pods whose images aren't mapped to processes; `None`: there is none.
+    pub docker: Option<Engine>,
+}
+
+/// Where a Docker engine would be.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// As in `DOCKER_HOST`.
+    pub address: String,
+    /// The session's directory, by which its containers are found again.
+    pub session: PathBuf,
 }
 
 /// A cluster that runs.
@@ -141,19 +155,21 @@ impl EmbeddedCluster {
         let listening = |source| EmbeddedError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
+        let (images, image_table) = watch::channel(Arc::new(ImageTable::new()));
+        let choice = Choice::new(image_table.clone(), config.docker.as_ref().map(|engine| engine.address.clone()));
         let api = ApiServer::new(apiserver::Config {
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
             storage_provisioner: Some(controllers::volume::PROVISIONER.to_owned()),
-            unenforced_by_nodes: |spec| {
-                PodSpec::deserialize(spec).map(|spec| kubelet::unenforced::not_enforced(&spec)).unwrap_or_default()
-            },
+            unenforced_by_nodes: apiserver::Unenforced::new(move |spec| {
+                let Ok(spec) = PodSpec::deserialize(spec) else { return Vec::new() };
+                choice.not_enforced(&spec)
+            }),
             ..apiserver::Config::default()
         })?;
         let serving = Serving { stop: CancellationToken::new(), tasks: TaskTracker::new(), api: api.clone() };
         serving.serve(listener);
         let ready_after = began.elapsed();
 
-        let (images, image_table) = watch::channel(Arc::new(ImageTable::new()));
         let (tell, health) = watch::channel(Health::Starting);
         let stop = CancellationToken::new();
         let owner = Owner { config, api: api.clone(), serving, image_table, tell, stop: stop.clone() };
@@ -207,14 +223,30 @@ impl EmbeddedCluster {
         service: &str,
         port: u16,
     ) -> Result<tokio::net::TcpStream, Arc<EmbeddedError>> {
-        let mut health = self.health.clone();
-        let dialer = match health.wait_for(|health| !matches!(health, Health::Starting)).await.as_deref() {
-            Ok(Health::Running(Dialer(dialer))) => dialer.clone(),
-            Ok(Health::Ended(error)) => return Err(error.clone()),
-            Ok(Health::Starting) | Err(_) => return Err(Arc::new(EmbeddedError::Stopped)),
-        };
+        let dialer = self.dialer().await?;
         let connected = dialer.connect(namespace, service, PortRef::Number(port)).await;
         connected.map_err(|error| Arc::new(EmbeddedError::Connect(error)))
+    }
+
+    /// A listener at an address of the node, for pods to connect to.
+    ///
+    /// # Errors
+    /// When the kernel refuses, and when the cluster has been stopped or never came up.
+    pub async fn listen(&self) -> Result<TcpListener, Arc<EmbeddedError>> {
+        let dialer = self.dialer().await?;
+        dialer.listen().await.map_err(|source| {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+            Arc::new(EmbeddedError::Listen { address, source })
+        })
+    }
+
+    async fn dialer(&self) -> Result<ServiceDialer, Arc<EmbeddedError>> {
+        let mut health = self.health.clone();
+        match health.wait_for(|health| !matches!(health, Health::Starting)).await.as_deref() {
+            Ok(Health::Running(Dialer(dialer))) => Ok(dialer.clone()),
+            Ok(Health::Ended(error)) => Err(error.clone()),
+            Ok(Health::Starting) | Err(_) => Err(Arc::new(EmbeddedError::Stopped)),
+        }
     }
 
     /// Resolves when the node can't run pods (any more), with the reason.
@@ -301,8 +333,9 @@ impl Owner {
             Ok(Err(error)) => self.ended(EmbeddedError::Node(error)),
             Err(_) => self.ended(EmbeddedError::Stopped),
         };
-        let kubelet = match &runtime {
-            Some(runtime) => self.start_kubelet(runtime).await,
+        let runtimes = runtime.as_ref().map(|runtime| Arc::new(self.runtimes(runtime)));
+        let kubelet = match runtime.as_ref().zip(runtimes.as_ref()) {
+            Some((runtime, runtimes)) => self.start_kubelet(runtime, runtimes).await,
             None => None,
         };
         if let Some(runtime) = &runtime {
@@ -327,6 +360,9 @@ impl Owner {
         if let Some(kubelet) = kubelet {
             step("the pods", kubelet.stop(), &mut forced).await;
         }
+        if let Some(runtimes) = runtimes {
+            step("the Docker engine's containers", runtimes.stop(), &mut forced).await;
+        }
         step("the controllers", controllers.stop(), &mut forced).await;
         self.serving.stop.cancel();
         self.serving.tasks.close();
@@ -337,7 +373,17 @@ impl Owner {
         Stopped { forced }
     }
 
-    async fn start_kubelet(&self, runtime: &Arc<ProcessRuntime>) -> Option<Kubelet> {
+    fn runtimes(&self, process: &Arc<ProcessRuntime>) -> Runtimes {
+        let place = self.config.docker.as_ref().map(|engine| kubelet::docker::Place {
+            address: engine.address.clone(),
+            session: engine.session.clone(),
+            directory: self.config.state_dir.join("docker"),
+            volumes: self.config.state_dir.clone(),
+        });
+        Runtimes::new(process.clone(), place, self.image_table.clone())
+    }
+
+    async fn start_kubelet(&self, runtime: &Arc<ProcessRuntime>, runtimes: &Arc<Runtimes>) -> Option<Kubelet> {
         match runtime.listen(IN_CLUSTER_API).await {
             Ok(listener) => self.serving.serve(listener),
             Err(source) => return self.ended(EmbeddedError::Listen { address: IN_CLUSTER_API.into(), source }),
@@ -348,7 +394,7 @@ impl Owner {
                 state_dir: self.config.state_dir.clone(),
                 client: self.api.client(User::node(NODE_NAME)),
                 proxy_client: self.api.client(User::new("system:kube-proxy", &[])),
-                runtime: runtime.clone(),
+                runtime: runtimes.clone(),
                 network: runtime.clone(),
                 images: self.image_table.clone(),
                 cluster_domain: CLUSTER_DOMAIN.to_owned(),

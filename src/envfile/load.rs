@@ -62,6 +62,8 @@ pub struct Request<'a> {
     pub cluster: Option<&'a crate::plan::Cluster>,
     /// The host's variables: the process's, over those of `--env-file`.
     pub variables: &'a BTreeMap<String, String>,
+    /// Whether a Docker engine is reachable: then the embedded cluster also runs images that have no `process`.
+    pub engine: bool,
     /// Where files are read from.
     pub files: &'a dyn Files,
     /// Messages show paths relative to this directory (the working directory).

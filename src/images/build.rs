@@ -17,7 +17,7 @@ use tokio::sync::{OnceCell, Semaphore, mpsc};
 use crate::provision::{Event, EventSink};
 
 /// How many last lines of a failed build are kept: enough for a compiler's last error.
-const KEPT_LINES: usize = 40;
+pub const KEPT_LINES: usize = 40;
 
 type Outcome = Arc<OnceCell<Result<(), BuildError>>>;
 
@@ -45,17 +45,21 @@ pub struct BuildError {
     pub code: Option<i32>,
     /// The last lines of both its outputs, as they came.
     pub output: Vec<String>,
+    /// What the user can do about it, where that isn't in the output.
+    pub hint: Option<&'static str>,
 }
 
 impl Builds {
-    /// Runs at most `limit` commands at once in `directory`, with `environment` only; events' times count from `began`.
+    /// Runs at most `limit` commands at once in `directory`, with `environment` only, but for what cargo told the caller about its package
+    /// ([`is_of_a_package`]); events' times count from `began`.
     pub fn new(
         directory: &Path,
-        environment: BTreeMap<String, String>,
+        mut environment: BTreeMap<String, String>,
         limit: usize,
         events: EventSink,
         began: Instant,
     ) -> Self {
+        environment.retain(|name, _| !is_of_a_package(name));
         Self {
             directory: directory.to_owned(),
             environment,
@@ -78,6 +82,37 @@ impl Builds {
         outcome.get_or_init(|| self.execute(command, image)).await.clone()
     }
 
+    /// When the `up` began that these are for.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Says how far an image is, for people.
+    pub fn told(&self, image: &str, doing: &str) {
+        let (image, doing) = (image.to_owned(), doing.to_owned());
+        self.events.send(Event::ImageProgress { image, doing, at: millis(self.began) });
+    }
+
+    /// A build that an engine does: told like a command's, and as one of the few at once.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub async fn by_engine<T, E>(
+        &self,
+        command: &str,
+        image: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        // Never closed: whoever has the permits has this too.
+        let _permit = self.permits.acquire().await;
+        let started = Instant::now();
+        let (command, image) = (command.to_owned(), image.to_owned());
+        self.events.send(Event::BuildStarted { command: command.clone(), image, at: millis(self.began) });
+        let done = work.await?;
+        self.events.send(Event::BuildFinished { command, at: millis(self.began), took: millis(started) });
+        Ok(done)
+    }
+
     async fn execute(&self, command: &[String], image: &str) -> Result<(), BuildError> {
         let shown = display(command);
         let failed = |how: String, code, output| BuildError {
@@ -86,6 +121,7 @@ impl Builds {
             how,
             code,
             output,
+            hint: None,
         };
         let [program, arguments @ ..] = command else {
             return Err(failed("is empty".to_owned(), None, Vec::new()));
@@ -126,6 +162,22 @@ impl Builds {
         self.events.send(Event::BuildFinished { command: shown, at: millis(self.began), took: millis(started) });
         Ok(())
     }
+}
+
+/// Whether this is a variable by which `cargo test` and `cargo run` tell a program which package it is of ("Environment variables Cargo sets for
+/// crates" in cargo's reference). A cargo below would take it for its own: ring's build script, for one, is run again when it changes, and all
+/// that depends on ring is built again, in each direction.
+fn is_of_a_package(name: &str) -> bool {
+    const NAMES: [&str; 7] = [
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_CRATE_NAME",
+        "CARGO_BIN_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_TARGET_TMPDIR",
+        "OUT_DIR",
+    ];
+    NAMES.contains(&name) || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_EXE_")
 }
 
 /// Ends the whole process group if the build is abandoned.
@@ -213,6 +265,17 @@ mod tests {
         assert!(matches!(events.recv().await, Some(Event::BuildStarted { image, .. }) if image == "a"));
         assert!(matches!(events.recv().await, Some(Event::BuildFinished { .. })));
         assert!(events.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn what_cargo_says_of_the_callers_package_is_not_passed_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(std::env::var("CARGO_PKG_NAME").is_ok() && std::env::var("CARGO").is_ok(), "cargo runs this test");
+        let (builds, _events) = builds(directory.path());
+        builds.run(&command(&["sh", "-c", "env > variables"]), "a").await.expect("built");
+        let variables = std::fs::read_to_string(directory.path().join("variables")).expect("written");
+        assert!(!variables.contains("CARGO_PKG_") && !variables.contains("CARGO_MANIFEST_DIR="), "{variables}");
+        assert!(variables.contains("\nCARGO=") || variables.starts_with("CARGO="), "{variables}");
     }
 
     #[tokio::test]

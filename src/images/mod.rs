@@ -1,9 +1,10 @@
 //! Makes an image's name runnable: builds it where the file says how, and says what it consists of.
 //!
 //! Neighbours: `provision` asks for each image once per `up`, before it applies what uses it; a `cluster`
-//! provider does what its kind of cluster needs, with [`Builds`] to run commands.
+//! provider does what its kind of cluster needs, with [`Builds`] to run commands and [`docker`] where nodes are containers.
 
 pub mod build;
+pub mod docker;
 pub mod process;
 
 pub use build::{BuildError, Builds};

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use super::call::{CallError, last_lines, one_line};
 use crate::objects;
 use crate::plan::{NodeId, NodeKind};
-use crate::readiness::pods;
+use crate::readiness::{pods, words};
 
 /// Longer output is not a key.
 const LONGEST: usize = 64 * 1024;
@@ -120,7 +120,7 @@ fn ended(status: Option<&Status>, out: &[u8], err: &[u8]) -> Result<(), CallErro
     if let Some(code) = exit_code(status) {
         return Err(CallError::Exited { code, output: last_lines(err, out) });
     }
-    let message = status.message.clone().unwrap_or_else(|| "no reason was given".to_owned());
+    let message = words::plain(status.message.as_deref().unwrap_or("no reason was given")).into_owned();
     Err(CallError::NotStarted { message })
 }
 

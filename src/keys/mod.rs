@@ -60,6 +60,12 @@ pub enum KeyError {
         /// What became of it.
         source: CallError,
     },
+    /// Its command would run in the pods of a service that has none.
+    #[error("it is issued by a command in {service}, which runs on this machine and so has no pods")]
+    OnHost {
+        /// The service.
+        service: String,
+    },
     /// It could not be written to disk.
     #[error(transparent)]
     Unwritable(#[from] crate::session::SessionError),
@@ -72,6 +78,9 @@ impl KeyError {
             Self::NotSet { .. } => Some("set it where `envctl up` runs".to_owned()),
             Self::NoRandomness { .. } => Some("/dev/urandom must be readable".to_owned()),
             Self::Unresolved(_) => None,
+            Self::OnHost { service } => Some(format!(
+                "`envctl up` without --swap, then `envctl swap {service}`: a key keeps its value for the session's life"
+            )),
             Self::Call { source, .. } => source.hint(),
             Self::Unwritable(error) => error.hint(),
         }

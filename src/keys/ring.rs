@@ -88,6 +88,19 @@ impl Keyring {
         Ok(changed)
     }
 
+    /// Keeps a secret that is no key out of whatever is shown.
+    ///
+    /// # Errors
+    /// When `keys.json` cannot be written.
+    pub fn hide(&mut self, name: &str, secret: &str) -> Result<(), SessionError> {
+        let former = self.former.entry(name.to_owned()).or_default();
+        if former.iter().any(|known| known == secret) {
+            return Ok(());
+        }
+        former.push(secret.to_owned());
+        self.changed()
+    }
+
     /// The key stays, as the file now has it: its `ttl` counts from when it was issued, and it is revoked as the file now says.
     ///
     /// # Errors

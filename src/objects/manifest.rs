@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{IMAGE_DIGEST, Scope};
+use super::{Content, IMAGE_DIGEST, Scope};
 use crate::plan::Manifest;
 
 /// Where each built-in kind keeps its pod template; a Pod is its own.
@@ -16,8 +16,8 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("CronJob", "/spec/jobTemplate/spec/template"),
 ];
 
-/// Nothing that the author wrote is changed: labels are added to the object itself (not to its pod template: selectors stay
-/// as they are), the digest to its pod template.
+/// What the author wrote is not changed, but for the names of images that were pushed: labels are added to the object itself (not to its
+/// pod template: selectors stay as they are), the digest to its pod template.
 pub(super) fn objects(scope: &Scope<'_>, manifest: &Manifest) -> Vec<Value> {
     manifest
         .objects
@@ -35,13 +35,17 @@ fn stamp(scope: &Scope<'_>, object: &mut Value) {
     let kind = object["kind"].as_str().unwrap_or_default();
     let Some((_, path)) = TEMPLATES.iter().find(|(name, _)| *name == kind) else { return };
     let Some(template) = object.pointer_mut(path) else { return };
-    let mut digests: Vec<&str> = ["initContainers", "containers"]
-        .iter()
-        .filter_map(|list| template["spec"][*list].as_array())
-        .flatten()
-        .filter_map(|container| container["image"].as_str())
-        .filter_map(|image| scope.context.image_digests.get(image).map(String::as_str))
-        .collect();
+    let mut digests: Vec<&str> = Vec::new();
+    for list in ["/spec/initContainers", "/spec/containers"] {
+        for container in template.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(Value::String(image)) = container.get_mut("image") else { continue };
+            match scope.context.images.get(image) {
+                Some(Content::Stamp(digest)) => digests.push(digest),
+                Some(Content::Reference(reference)) => reference.clone_into(image),
+                None => {}
+            }
+        }
+    }
     digests.sort_unstable();
     digests.dedup();
     if !digests.is_empty() {

@@ -6,7 +6,7 @@
 //!
 //! | node | objects, in order |
 //! |---|---|
-//! | service | ServiceAccount, Role, RoleBinding (with `rbac`) · ConfigMap a `files` volume · PersistentVolumeClaims · Service (with ports) · Deployment |
+//! | service | ServiceAccount, Role, RoleBinding (with `rbac`) · ConfigMap a `files` volume · PersistentVolumeClaims · Service (with ports) · EndpointSlice (while it runs [`OnHost`]) · Deployment |
 //! | job | the same, with a Job for the last two |
 //! | manifest | its documents |
 //! | key | none: the applier writes the Secret [`KEYS_SECRET`] |
@@ -18,6 +18,7 @@ mod storage;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
@@ -49,8 +50,43 @@ pub struct Context {
     pub session: String,
     /// The session's namespace.
     pub namespace: String,
-    /// The digest of each mapped image's process files, by image name; an image that isn't in it is not stamped.
-    pub image_digests: BTreeMap<String, String>,
+    /// What mapped images are on the session's cluster, by name; pods have one that isn't in it by its name only.
+    pub images: BTreeMap<String, Content>,
+    /// Services that a process on the host stands in for, by name.
+    pub on_host: BTreeMap<String, OnHost>,
+}
+
+/// What an image is, which its name alone does not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A digest of it, stamped on pod templates: other content is a difference.
+    Stamp(String),
+    /// `NAME@sha256:…`, which pods have for its name: they run that, whatever a node has under the name.
+    Reference(String),
+}
+
+/// Who manages the EndpointSlice of a service that runs on the host: the value of Kubernetes' own label for that. Its endpoint
+/// controller leaves such slices alone, and whoever reads a service's endpoints (kube-proxy, DNS) reads them with its own.
+pub const SLICE_MANAGER: &str = "envctl.dev";
+
+/// Where a process on the host stands in for a service's pods. The Service itself stays as it is: its name, address and selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnHost {
+    /// What pods connect to.
+    pub address: Ipv4Addr,
+    /// The port there, by the name of the service's.
+    pub ports: BTreeMap<String, u16>,
+    /// What becomes of the pods.
+    pub pods: Pods,
+}
+
+/// The pods of a service that runs on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pods {
+    /// None: they have stepped aside.
+    Aside,
+    /// As many as ever: they are coming back, and the host is still there until they are ready.
+    ComingBack,
 }
 
 /// Why a node could not be rendered: neither happens with a plan that `plan::load` made.

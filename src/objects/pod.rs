@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::storage::Storage;
-use super::{FILES_DIGEST, IMAGE_DIGEST, KEYS_SECRET, RenderError, Scope};
+use super::{Content, FILES_DIGEST, IMAGE_DIGEST, KEYS_SECRET, RenderError, Scope};
 use crate::plan::{Check, EnvValue, EnvVar, Part, Port, Ready, Reference, Template, TimeSpan, Viewpoint, Workload};
 
 /// What a pod template is made from besides the workload.
@@ -25,7 +25,7 @@ pub(super) fn template(
     let mut metadata = Map::new();
     metadata.insert("labels".to_owned(), json!(scope.labels()));
     let mut annotations = BTreeMap::new();
-    if let Some(digest) = scope.context.image_digests.get(&workload.image) {
+    if let Some(Content::Stamp(digest)) = scope.context.images.get(&workload.image) {
         annotations.insert(IMAGE_DIGEST, digest);
     }
     if let Some(digest) = &storage.digest {
@@ -66,7 +66,11 @@ fn container(
         container.insert(key.to_owned(), value);
     };
     set("name", json!(scope.name()));
-    set("image", json!(workload.image));
+    let image = match scope.context.images.get(&workload.image) {
+        Some(Content::Reference(reference)) => reference,
+        _ => &workload.image,
+    };
+    set("image", json!(image));
     if scope.plan.images.contains_key(&workload.image) {
         // Put on the node by envctl: Kubernetes would pull a name without a tag (`:latest`) regardless.
         set("imagePullPolicy", json!("IfNotPresent"));
@@ -85,12 +89,13 @@ fn container(
         set("workingDir", json!(workdir));
     }
     if !parts.ports.is_empty() {
-        set("ports", parts.ports.iter().map(container_port).collect());
+        let own = parts.ports.iter().filter(|port| behind(parts.ports, port).name == port.name);
+        set("ports", own.map(container_port).collect());
     }
     if let Some(ready) = parts.ready {
-        set("readinessProbe", probe(ready, ready.failures));
+        set("readinessProbe", probe(ready, parts.ports, ready.failures));
         if let Some(startup) = ready.startup {
-            set("startupProbe", probe(ready, tries(startup, ready.interval)));
+            set("startupProbe", probe(ready, parts.ports, tries(startup, ready.interval)));
         }
     }
     let quantities: BTreeMap<&str, &String> =
@@ -114,16 +119,26 @@ fn container(
     Ok(Value::Object(container))
 }
 
+/// The container's port that a service's port leads to, by the first service port that leads there: Kubernetes takes each number once.
+pub(super) fn behind<'p>(ports: &'p [Port], port: &'p Port) -> &'p Port {
+    let same = |other: &&Port| other.target_port == port.target_port && other.protocol == port.protocol;
+    ports.iter().find(same).unwrap_or(port)
+}
+
 fn container_port(port: &Port) -> Value {
     json!({ "name": port.name, "containerPort": port.target_port, "protocol": port.protocol })
 }
 
-fn probe(ready: &Ready, failures: u32) -> Value {
+fn probe(ready: &Ready, ports: &[Port], failures: u32) -> Value {
+    let named = |name: &String| {
+        let port = ports.iter().find(|port| port.name == *name);
+        json!(port.map_or(name, |port| &behind(ports, port).name))
+    };
     let (key, action) = match &ready.check {
         Check::Http { path, port, scheme, headers } => {
             let mut get = Map::from_iter([
                 ("path".to_owned(), json!(path)),
-                ("port".to_owned(), json!(port)),
+                ("port".to_owned(), named(port)),
                 ("scheme".to_owned(), json!(scheme)),
             ]);
             if !headers.is_empty() {
@@ -133,7 +148,7 @@ fn probe(ready: &Ready, failures: u32) -> Value {
             }
             ("httpGet", Value::Object(get))
         }
-        Check::Tcp { port } => ("tcpSocket", json!({ "port": port })),
+        Check::Tcp { port } => ("tcpSocket", json!({ "port": named(port) })),
         Check::Exec { command } => ("exec", json!({ "command": command })),
     };
     Value::Object(Map::from_iter([

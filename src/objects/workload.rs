@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::pod::{self, PodParts};
-use super::{RenderError, Scope, access, pod_selector, storage};
+use super::{OnHost, Pods, RenderError, SLICE_MANAGER, Scope, access, pod_selector, storage};
 use crate::plan::{Job, JobRestart, Port, Service, VolumeSource};
 
 pub(super) fn service(scope: &Scope<'_>, service: &Service) -> Result<Vec<Value>, RenderError> {
@@ -12,8 +12,10 @@ pub(super) fn service(scope: &Scope<'_>, service: &Service) -> Result<Vec<Value>
     let parts = PodParts { ports: &service.ports, ready: service.ready.as_ref(), restart: None };
     let template = pod::template(scope, workload, &storage, &parts)?;
 
+    let on_host = scope.context.on_host.get(scope.name());
+    let aside = on_host.is_some_and(|on_host| on_host.pods == Pods::Aside);
     let mut spec = Map::new();
-    spec.insert("replicas".to_owned(), json!(service.replicas));
+    spec.insert("replicas".to_owned(), json!(if aside { 0 } else { service.replicas }));
     spec.insert("selector".to_owned(), json!({ "matchLabels": pod_selector(&scope.node.id, scope.context) }));
     let keeps_data = workload.volumes.iter().any(|mount| matches!(mount.source, VolumeSource::Claim { .. }));
     if keeps_data && service.replicas == 1 {
@@ -32,9 +34,12 @@ pub(super) fn service(scope: &Scope<'_>, service: &Service) -> Result<Vec<Value>
             "spec": {
                 "type": "ClusterIP",
                 "selector": pod_selector(&scope.node.id, scope.context),
-                "ports": service.ports.iter().map(service_port).collect::<Vec<_>>(),
+                "ports": service.ports.iter().map(|port| service_port(port, &service.ports)).collect::<Vec<_>>(),
             },
         }));
+    }
+    if let Some(on_host) = on_host.filter(|on_host| !on_host.ports.is_empty()) {
+        objects.push(slice(scope, service, on_host));
     }
     objects.push(json!({
         "apiVersion": "apps/v1",
@@ -45,11 +50,30 @@ pub(super) fn service(scope: &Scope<'_>, service: &Service) -> Result<Vec<Value>
     Ok(objects)
 }
 
-fn service_port(port: &Port) -> Value {
+/// The endpoint on the host, beside those of pods.
+fn slice(scope: &Scope<'_>, service: &Service, on_host: &OnHost) -> Value {
+    let mut metadata = scope.metadata(&format!("{}-on-host", scope.name()));
+    metadata["labels"]["kubernetes.io/service-name"] = json!(scope.name());
+    metadata["labels"]["endpointslice.kubernetes.io/managed-by"] = json!(SLICE_MANAGER);
+    let ports = service.ports.iter().filter_map(|port| {
+        let number = on_host.ports.get(&port.name)?;
+        Some(json!({ "name": port.name, "port": number, "protocol": port.protocol }))
+    });
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": metadata,
+        "addressType": "IPv4",
+        "ports": ports.collect::<Vec<_>>(),
+        "endpoints": [{ "addresses": [on_host.address], "conditions": { "ready": true } }],
+    })
+}
+
+fn service_port(port: &Port, all: &[Port]) -> Value {
     let mut rendered = Map::from_iter([
         ("name".to_owned(), json!(port.name)),
         ("port".to_owned(), json!(port.port)),
-        ("targetPort".to_owned(), json!(port.name)),
+        ("targetPort".to_owned(), json!(pod::behind(all, port).name)),
         ("protocol".to_owned(), json!(port.protocol)),
     ]);
     if let Some(protocol) = &port.app_protocol {

@@ -40,6 +40,7 @@ pub(super) fn key(builder: &mut Builder<'_>, name: &str, file: &KeyFile) -> Opti
         KeySource::FromEnv(file.from_env.as_ref()?.value.text.clone())
     };
     let mut edges = std::mem::take(&mut calls.edges);
+    edges.extend(builder.needs(&file.needs, name));
     let revoke = match &file.revoke {
         None => None,
         Some(revoke) => match (&revoke.exec, &revoke.http) {

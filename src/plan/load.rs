@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Cluster, DockerImage, Image, NeedReason, Node, NodeId, NodeKind, NodeSpec, Plan, ProcessImage, Suite};
-use super::{Condition, exports, keys, manifests, order, references::Reader, workloads};
+use super::{Condition, exports, keys, manifests, notify, order, references::Reader, workloads};
 use crate::envfile::model::{ClusterChoice, EnvironmentFile, ImageFile, NeedCondition, NeedList};
 use crate::envfile::{
     Problem, Problems, Request, Sources, Span, Spanned, Template, dns_label, load as load_file, suggestion,
@@ -143,6 +143,7 @@ impl<'a> Builder<'a> {
             drafts.extend(keys::key(self, &name.value, key));
         }
         let suites = self.suites();
+        let notify = notify::notify(self);
         let exports = exports::exports(self);
         let nodes = order::sort(drafts, &mut self.problems);
         Plan {
@@ -156,6 +157,7 @@ impl<'a> Builder<'a> {
             nodes: nodes.into_iter().map(finish).collect::<Vec<Node>>(),
             exports,
             suites,
+            notify,
         }
         .with_dependents()
     }
@@ -282,6 +284,7 @@ impl<'a> Builder<'a> {
             dockerfile: docker.dockerfile.as_ref().map(|path| self.absolute(&path.text)),
             target: docker.target.as_ref().map(|target| target.text.clone()),
             args: docker.args.iter().map(|(name, value)| (name.value.clone(), value.value.0.clone())).collect(),
+            push: docker.push,
         });
         Image { entrypoint, process, docker }
     }

@@ -12,6 +12,7 @@ mod keys;
 mod load;
 mod manifests;
 mod node;
+mod notify;
 mod order;
 mod parts;
 mod ports;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::envfile::{Part, PortField, Reference, Template, TimeSpan};
 pub use load::{load, validate};
 pub use node::{Condition, Need, NeedReason, Node, NodeId, NodeKind, NodeSpec};
+pub use notify::{Email, Login, Notify, Secret, Tls, Webhook, When};
 pub use parts::{
     Cluster, DockerImage, Encoding, Export, ExportOrigin, HttpCall, Image, Key, KeyAction, KeySource, Manifest,
     ProcessImage, Suite,
@@ -66,6 +68,9 @@ pub struct Plan {
     pub exports: Vec<Export>,
     /// Test commands, by name.
     pub suites: BTreeMap<String, Suite>,
+    /// Who is told of a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
 }
 
 impl Plan {

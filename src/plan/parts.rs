@@ -38,7 +38,7 @@ pub struct Image {
     /// On the embedded cluster: a sandboxed process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessImage>,
-    /// On kind and minikube: built and loaded. `None`: pulled by its name.
+    /// On kind and minikube: built and loaded; on a context: built and pushed, if it says so. `None`: pulled by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerImage>,
 }
@@ -82,6 +82,9 @@ pub struct DockerImage {
     /// Build arguments.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, String>,
+    /// Whether it is pushed under its name, for a cluster that nothing can be loaded into.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub push: bool,
 }
 
 /// Plain Kubernetes YAML in the graph.

@@ -126,7 +126,7 @@ fn workload(
     (workload, edges)
 }
 
-/// The embedded cluster runs only what the file maps to a process, and something must run.
+/// The embedded cluster runs what the file maps to a process and, where there is an engine, other images; something must run.
 fn image(builder: &mut Builder<'_>, common: &Common<'_>) {
     let Spanned { span, value } = common.image;
     let name = &value.text;
@@ -135,6 +135,8 @@ fn image(builder: &mut Builder<'_>, common: &Common<'_>) {
         return;
     }
     let problem = match known.as_ref().map(|image| image.process.as_ref()) {
+        // The engine's to run, and to refuse.
+        None | Some(None) if builder.request.engine => return,
         None => {
             let near = nearest(name, builder.file.images.names()).map(|near| format!("did you mean `{near}`?"));
             let how =
@@ -144,7 +146,8 @@ fn image(builder: &mut Builder<'_>, common: &Common<'_>) {
         Some(None) => {
             Problem::at(*span, format!("the image `{name}` has no `process`, so the embedded cluster can't run it"))
                 .hint(Some(
-                    "add `process:` to it under `images`, or choose another cluster (`--cluster kind`)".to_owned(),
+                    "add `process:` to it under `images`, start Docker, or choose another cluster (`--cluster kind`)"
+                        .to_owned(),
                 ))
         }
         Some(Some(process)) => {

@@ -1,5 +1,7 @@
 //! What happens during `up`, for whoever displays it. Goes over the agent's socket as JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -25,6 +27,22 @@ pub enum Event {
         /// Milliseconds since `up` began.
         at: u64,
     },
+    /// The cluster is being made: what its program says of it.
+    ClusterProgress {
+        /// For people.
+        doing: String,
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
+    /// A step of an image's build, its pull or its way into the nodes.
+    ImageProgress {
+        /// Its name.
+        image: String,
+        /// For people.
+        doing: String,
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
     /// A build command ended well; one that failed is a [`super::Failure`].
     BuildFinished {
         /// As it would be typed.
@@ -42,6 +60,19 @@ pub enum Event {
         state: NodeState,
         /// What it waits for or what is happening, for people; may be empty.
         detail: String,
+        /// Milliseconds since `up` began.
+        at: u64,
+    },
+    /// A service is to run on the host: its process is expected now.
+    Expected {
+        /// The service.
+        node: NodeId,
+        /// Where it is to listen, `127.0.0.1:8080`.
+        addresses: Vec<String>,
+        /// The variables that it needs, as a file to be sourced by a shell.
+        environment: PathBuf,
+        /// What its pods run, as it would be typed; empty where only the image knows.
+        command: String,
         /// Milliseconds since `up` began.
         at: u64,
     },

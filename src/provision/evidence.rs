@@ -3,19 +3,24 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, ListParams, LogParams, WatchEvent, WatchParams};
 
 use super::failure::{Cause, EventLine, Failure, LogTail, ProbeResult};
 use crate::cluster::ledger::Owned;
 use crate::readiness::observed::one_line;
-use crate::readiness::{Change, Limits, Observed, Role, Verdict, pods};
+use crate::readiness::{Change, Observed, pods, words};
 
 /// For everything together.
 const WITHIN: Duration = Duration::from_secs(2);
+/// Of that, for the event that a cause always has.
+const EVENT_WITHIN: Duration = Duration::from_secs(1);
 /// More would push the cause off the screen.
 const SHOWN_EVENTS: usize = 8;
+/// How the kubelet begins in place of a log (`kuberuntime_container.go`, `GetContainerLogs`).
+const NO_LOG: &str = "unable to retrieve container logs for ";
 /// Events that a start always has.
 const ORDINARY: [&str; 8] =
     ["Scheduled", "Pulled", "Pulling", "Created", "Started", "SuccessfulCreate", "ScalingReplicaSet", "Killing"];
@@ -28,45 +33,36 @@ pub(super) struct Question<'a> {
     /// The pod that shows the failure, if one does.
     pub pod: Option<&'a str>,
     pub log_lines: i64,
-    pub limits: &'a Limits,
 }
 
 /// Adds what can be had to the failure.
 pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure: &mut Failure) {
-    // The API's refusal or a build's output says everything already.
-    if asked.objects.is_empty() || matches!(failure.cause, Cause::Rejected { .. } | Cause::BuildFailed { .. }) {
+    // The API's refusal, a build's output or the engine's words say everything already.
+    let is_said = matches!(
+        failure.cause,
+        Cause::Rejected { .. }
+            | Cause::BuildFailed { .. }
+            | Cause::ImageNotLoaded { .. }
+            | Cause::ImageNotPushed { .. }
+            | Cause::EngineUnavailable
+    );
+    if asked.objects.is_empty() || is_said {
         return;
     }
     let fetch = async {
-        let api: Api<Event> = Api::namespaced(asked.client.clone(), asked.namespace);
-        // Events are written after the status that they explain: the watch may not have brought them yet.
-        if let Ok(list) = api.list(&ListParams::default()).await {
-            for event in list.items {
-                observed.apply(Change::Event(Box::new(event)));
-            }
-        }
-        // Each kind has a watch of its own: a job's end may be seen before the end of its pod.
+        // Each kind has a watch of its own: a job's end may be seen before the newest of its pods.
         let api: Api<Pod> = Api::namespaced(asked.client.clone(), asked.namespace);
         if let Ok(list) = api.list(&ListParams::default()).await {
             for pod in list.items {
                 observed.apply(Change::Pod(Box::new(pod)));
             }
         }
+        // Late or unreadable, they are what is missing on the screen; the cause is known without them.
+        let _late = tokio::time::timeout(EVENT_WITHIN, events(&asked, &failure.cause, observed)).await;
         logs(&asked, observed).await
     };
     if let Ok(logs) = tokio::time::timeout(WITHIN, fetch).await {
         failure.logs = logs;
-    }
-    if let Cause::JobFailed { code: None, .. } = &failure.cause {
-        let findings = asked.objects.iter().filter_map(|owned| {
-            match observed.verdict(&owned.key, &owned.expected, Role::Complete, asked.limits) {
-                Verdict::Failing(finding) => Some(finding),
-                _ => None,
-            }
-        });
-        if let Some(finding) = findings.into_iter().find(|finding| matches!(finding.cause, Cause::JobFailed { .. })) {
-            (failure.cause, failure.message) = (finding.cause, finding.message);
-        }
     }
     // How the service that was to issue a key came up explains nothing.
     let of_itself = if matches!(failure.cause, Cause::KeyNotIssued { .. }) { &[] } else { asked.objects };
@@ -81,6 +77,52 @@ pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure
     }
     let surplus = failure.events.len().saturating_sub(SHOWN_EVENTS);
     failure.events.drain(..surplus);
+}
+
+/// Those that there are, and the one that the cause always has: who sets a status also records an event, which is written
+/// apart from it (`client-go/tools/record`, `StartRecordingToSink`) and often later.
+async fn events(asked: &Question<'_>, cause: &Cause, observed: &mut Observed) -> kube::Result<()> {
+    let api: Api<Event> = Api::namespaced(asked.client.clone(), asked.namespace);
+    let list = api.list(&ListParams::default()).await?;
+    for event in list.items {
+        observed.apply(Change::Event(Box::new(event)));
+    }
+    let Some(tells) = telling(cause) else { return Ok(()) };
+    let told = |observed: &Observed| {
+        let mut known = asked.objects.iter().flat_map(|owned| observed.events(&owned.key));
+        known.any(tells)
+    };
+    if told(observed) {
+        return Ok(());
+    }
+    let since = list.metadata.resource_version.unwrap_or_default();
+    let mut changes = std::pin::pin!(api.watch(&WatchParams::default(), &since).await?);
+    while let Some(change) = changes.try_next().await? {
+        if let WatchEvent::Added(event) | WatchEvent::Modified(event) = change {
+            observed.apply(Change::Event(Box::new(event)));
+            if told(observed) {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an event is the one, or the last of those, that a cause always has: the kubelet's (`kuberuntime_container.go`,
+/// `image_manager.go`, `kubelet.go`) and the scheduler's (`schedule_one.go`). `None`: it may have none.
+fn telling(cause: &Cause) -> Option<fn(&Event) -> bool> {
+    fn has(event: &Event, reason: &str) -> bool {
+        event.reason.as_deref() == Some(reason)
+    }
+    fn is_error(event: &Event) -> bool {
+        has(event, "Failed") && event.message.as_deref().is_some_and(|message| message.starts_with("Error: "))
+    }
+    match cause {
+        Cause::Unschedulable => Some(|event| has(event, "FailedScheduling")),
+        Cause::MissingConfig => Some(|event| has(event, "FailedMount") || is_error(event)),
+        Cause::ImageNotFound { .. } | Cause::CommandNotFound { .. } => Some(is_error),
+        _ => None,
+    }
 }
 
 /// Of one pod: the one that shows the failure, else the first that isn't ready.
@@ -116,6 +158,10 @@ async fn logs(asked: &Question<'_>, observed: &Observed) -> Vec<LogTail> {
                 let before = LogParams { previous: true, ..parameters };
                 text = api.logs(&name, &before).await.unwrap_or_default();
             }
+            // The kubelet's answer, with a good status, where the runtime has removed the container meanwhile.
+            if text.starts_with(NO_LOG) {
+                return None;
+            }
             let ended = state.and_then(|state| state.terminated.as_ref()).map(pods::describe).unwrap_or_default();
             Some(LogTail {
                 pod: name,
@@ -142,18 +188,28 @@ async fn logs(asked: &Question<'_>, observed: &Observed) -> Vec<LogTail> {
 
 fn probes(events: &[&Event]) -> Vec<ProbeResult> {
     let unhealthy = events.iter().filter(|event| event.reason.as_deref() == Some("Unhealthy"));
-    unhealthy
-        .filter_map(|event| {
-            let message = event.message.as_deref()?;
-            let (probe, said) = message.split_once(" probe ")?;
-            Some(ProbeResult {
-                pod: event.involved_object.name.clone().unwrap_or_default(),
-                probe: probe.to_owned(),
-                message: one_line(said.strip_prefix("failed: ").unwrap_or(said)),
-                count: count(event),
-            })
+    let all = unhealthy.filter_map(|event| {
+        let message = words::plain(event.message.as_deref()?);
+        let (probe, said) = message.split_once(" probe ")?;
+        Some(ProbeResult {
+            pod: event.involved_object.name.clone().unwrap_or_default(),
+            probe: probe.to_owned(),
+            message: one_line(said.strip_prefix("failed: ").unwrap_or(said)),
+            count: count(event),
         })
-        .collect()
+    });
+    let mut told: Vec<ProbeResult> = Vec::new();
+    for result in all {
+        // A runtime that numbers its tries tells each in an event of its own.
+        match told
+            .iter_mut()
+            .find(|one| (&one.pod, &one.probe, &one.message) == (&result.pod, &result.probe, &result.message))
+        {
+            Some(one) => one.count += result.count,
+            None => told.push(result),
+        }
+    }
+    told
 }
 
 fn is_ordinary(event: &Event) -> bool {
@@ -175,4 +231,50 @@ fn line(event: &Event) -> EventLine {
 fn count(event: &Event) -> u32 {
     let series = event.series.as_ref().and_then(|series| series.count);
     u32::try_from(series.or(event.count).unwrap_or(1)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::apply::Kind;
+    use crate::readiness::{Expected, ObjectKey};
+
+    /// The API of one pod, whose event is written after everything was asked for.
+    #[tokio::test]
+    async fn the_event_of_a_cause_is_waited_for() {
+        let api = tower::service_fn(|request: http::Request<Body>| {
+            let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
+            let list = |items| json!({"metadata": {"resourceVersion": "7"}, "items": items});
+            let answer = if path.ends_with("/pods") {
+                list(json!([{"metadata": {"namespace": "ns", "name": "pod", "uid": "u"}}]))
+            } else if !query.contains("watch=true") {
+                list(json!([]))
+            } else {
+                assert!(query.contains("resourceVersion=7"), "{query}");
+                json!({"type": "ADDED", "object": {"metadata": {"name": "e"}, "type": "Warning", "reason": "FailedScheduling",
+                    "message": "no room", "involvedObject": {"kind": "Pod", "namespace": "ns", "name": "pod", "uid": "u"}}})
+            };
+            async move { Ok::<_, Infallible>(http::Response::new(Body::from(format!("{answer}\n").into_bytes()))) }
+        });
+        let [group, version, kind, plural] = ["", "v1", "Pod", "pods"].map(str::to_owned);
+        let key =
+            ObjectKey { group: group.clone(), kind: kind.clone(), namespace: "ns".to_owned(), name: "pod".to_owned() };
+        let kind = Kind { group, version, kind, plural, namespaced: true };
+        let expected = Expected { uid: "u".to_owned(), generation: 0 };
+        let asked = Question {
+            client: &kube::Client::new(api, "ns"),
+            namespace: "ns",
+            objects: &[Owned { key, kind, expected, digest: String::new() }],
+            pod: None,
+            log_lines: 1,
+        };
+        let mut failure = Failure::new(None, Cause::Unschedulable, "no node takes it");
+        gather(asked, &mut Observed::default(), &mut failure).await;
+        assert_eq!(failure.events.iter().map(|event| event.message.as_str()).collect::<Vec<_>>(), ["no room"]);
+    }
 }

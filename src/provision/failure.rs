@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::refusal::{Denied, Refusal};
 use crate::plan::NodeId;
 
 /// Why an environment did not come up.
@@ -71,6 +72,18 @@ pub enum Cause {
         /// As in the pod's spec.
         image: String,
     },
+    /// It could not be brought to where the cluster runs it.
+    ImageNotLoaded {
+        /// As in the pod's spec.
+        image: String,
+    },
+    /// A registry refused an image that was to be pushed.
+    ImageNotPushed {
+        /// Its name.
+        image: String,
+    },
+    /// No Docker engine answers, which an image is to be built by.
+    EngineUnavailable,
     /// A Secret, ConfigMap, or a key of one, doesn't exist.
     MissingConfig,
     /// The container's command doesn't exist or can't be run.
@@ -98,8 +111,17 @@ pub enum Cause {
     Unschedulable,
     /// The quota of the namespace is used up.
     QuotaExceeded,
-    /// The cluster forbids it.
-    Forbidden,
+    /// The user may not do it there.
+    Forbidden {
+        /// The request that no rule allows, where it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<Denied>,
+    },
+    /// A policy of the cluster refused it.
+    AdmissionRefused {
+        /// `ValidatingAdmissionPolicy no-x`, `admission webhook x.example.com`, `PodSecurity restricted:latest`.
+        by: String,
+    },
     /// The API refused the object.
     Rejected {
         /// `Kind/name`.
@@ -123,6 +145,10 @@ pub enum Cause {
     NotYet,
     /// The cluster could not be reached or stopped working.
     ClusterUnavailable,
+    /// The cluster doesn't accept the user's credentials (any more).
+    CredentialsRefused,
+    /// The session's namespace is being deleted, or is gone, and not by the session.
+    NamespaceLost,
     /// The session's own files could not be written.
     StateUnwritable,
     /// The caller stopped waiting.
@@ -130,11 +156,27 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Of a refusal by the API; `None` where its words say nothing in particular.
+    pub fn of_refusal(refusal: &Refusal) -> Option<Self> {
+        Some(match refusal {
+            Refusal::Denied(denied) => Self::Forbidden { denied: Some(denied.clone()) },
+            Refusal::Escalation { .. } => Self::Forbidden { denied: None },
+            Refusal::QuotaExceeded { .. } | Refusal::QuotaUnspecified { .. } => Self::QuotaExceeded,
+            Refusal::Policy { by } => Self::AdmissionRefused { by: by.clone() },
+            Refusal::NamespaceLost { .. } => Self::NamespaceLost,
+            Refusal::NotAuthenticated => Self::CredentialsRefused,
+            Refusal::NotYet | Refusal::Other => return None,
+        })
+    }
+
     /// The stable name, also the `reason` of the JSON form.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BuildFailed { .. } => "BuildFailed",
             Self::ImageNotFound { .. } => "ImageNotFound",
+            Self::ImageNotLoaded { .. } => "ImageNotLoaded",
+            Self::ImageNotPushed { .. } => "ImageNotPushed",
+            Self::EngineUnavailable => "EngineUnavailable",
             Self::MissingConfig => "MissingConfig",
             Self::CommandNotFound { .. } => "CommandNotFound",
             Self::ExitedEarly => "ExitedEarly",
@@ -142,7 +184,8 @@ impl Cause {
             Self::JobFailed { .. } => "JobFailed",
             Self::Unschedulable => "Unschedulable",
             Self::QuotaExceeded => "QuotaExceeded",
-            Self::Forbidden => "Forbidden",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::AdmissionRefused { .. } => "AdmissionRefused",
             Self::Rejected { .. } => "Rejected",
             Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
             Self::NeverReady => "NeverReady",
@@ -150,6 +193,8 @@ impl Cause {
             Self::KeyNotIssued { .. } => "KeyNotIssued",
             Self::NotYet => "NotYet",
             Self::ClusterUnavailable => "ClusterUnavailable",
+            Self::CredentialsRefused => "CredentialsRefused",
+            Self::NamespaceLost => "NamespaceLost",
             Self::StateUnwritable => "StateUnwritable",
             Self::Interrupted => "Interrupted",
         }
@@ -158,7 +203,7 @@ impl Cause {
     /// The exit code outside `test`, `run` and `exec`, as in DESIGN section 5.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::ClusterUnavailable => 4,
+            Self::ClusterUnavailable | Self::EngineUnavailable | Self::CredentialsRefused | Self::NamespaceLost => 4,
             Self::KeyNotIssued { .. } => 5,
             Self::NotYet => 2,
             Self::StateUnwritable => 125,

@@ -20,13 +20,16 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use crate::cluster::contact::Contact;
 use crate::cluster::ledger::Ledger;
+use crate::cluster::lend::Lent;
 use crate::cluster::tenancy::Lodging;
 use crate::cluster::{Access, ClusterError, Provider};
 use crate::keys::call::Call;
 use crate::keys::{self, Keyring};
 use crate::plan::{Plan, PortId};
 use crate::readiness::Limits;
+use crate::session::state::SessionDirectory;
 
 /// The session that is provisioned for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,17 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// How much of the plan.
     pub scope: Scope,
+    /// Services that a process on the host stands in for, by name.
+    pub swaps: BTreeMap<String, Swap>,
+}
+
+/// A service that runs on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swap {
+    /// The port on loopback that stands in for each of the service's TCP ports, by name.
+    pub ports: BTreeMap<String, u16>,
+    /// Of the session, where the environment that its process needs is written as soon as it is known; `None`: it has it.
+    pub environment: Option<SessionDirectory>,
 }
 
 /// How much of a plan an `up` is about.
@@ -60,11 +74,20 @@ pub enum Scope {
     All,
     /// These keys, which are issued anew, and what uses them; nothing else is looked at, built or taken away.
     Keys(BTreeSet<String>),
+    /// These services, which change places with a process on the host; likewise.
+    Services(BTreeSet<String>),
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), log_lines: 20, builds: 2, environment: BTreeMap::new(), scope: Scope::All }
+        Self {
+            limits: Limits::default(),
+            log_lines: 20,
+            builds: 2,
+            environment: BTreeMap::new(),
+            scope: Scope::All,
+            swaps: BTreeMap::new(),
+        }
     }
 }
 
@@ -90,8 +113,11 @@ pub enum GiveUp {
 pub struct Provisioner {
     provider: Arc<dyn Provider>,
     client: kube::Client,
+    contact: Arc<Contact>,
     session: Session,
     addresses: BTreeMap<PortId, SocketAddr>,
+    /// What the host lends to the cluster, by the service that it stands in for.
+    lent: BTreeMap<String, Lent>,
     keys: Keyring,
     ledger: Ledger,
     namespace: Option<String>,
@@ -111,11 +137,17 @@ impl Provisioner {
         keys: Keyring,
     ) -> Result<Self, ClusterError> {
         let client = access.client(&session.namespace).await?;
+        let contact = match &lodging {
+            Some(lodging) => lodging.contact(),
+            None => Arc::new(Contact::new(client.clone())),
+        };
         Ok(Self {
             provider,
             client,
+            contact,
             session,
             addresses: BTreeMap::new(),
+            lent: BTreeMap::new(),
             keys,
             ledger: Ledger::default(),
             namespace: None,
@@ -143,12 +175,14 @@ impl Provisioner {
             session: &self.session,
             provider: self.provider.clone(),
             client: self.client.clone(),
+            contact: self.contact.clone(),
             lodging: self.lodging.clone(),
         };
         let held = walk::Held {
             ledger: &mut self.ledger,
             keys: &mut self.keys,
             addresses: &mut self.addresses,
+            lent: &mut self.lent,
             namespace: &mut self.namespace,
         };
         walk::Walk::new(around, held).run(give_up).await?;

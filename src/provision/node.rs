@@ -100,10 +100,11 @@ fn is_workload(key: &ObjectKey) -> bool {
     matches!((key.group.as_str(), key.kind.as_str()), ("apps", "Deployment") | ("batch", "Job"))
 }
 
-/// Kinds before objects of those kinds, namespaces before what is in them, what pods refer to before what makes pods.
+/// Kinds before objects of those kinds, namespaces before what is in them, what pods refer to before what makes pods; roles before
+/// their bindings, since who isn't an administrator may bind only what can be compared with their own rights.
 fn stages(objects: Vec<Value>) -> Vec<Vec<Value>> {
     let rank = |object: &Value| match object["kind"].as_str().unwrap_or_default() {
-        "CustomResourceDefinition" | "Namespace" => 0,
+        "CustomResourceDefinition" | "Namespace" | "Role" | "ClusterRole" => 0,
         "Deployment" | "Job" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CronJob" | "Pod" => 2,
         _ => 1,
     };
@@ -221,5 +222,13 @@ mod tests {
         let stages = stages(vec![object("apps", "Deployment", 1), object("", "Secret", 1), object("", "Namespace", 1)]);
         let kinds: Vec<_> = stages.iter().map(|stage| stage[0]["kind"].as_str().unwrap_or_default()).collect();
         assert_eq!(kinds, ["Namespace", "Secret", "Deployment"]);
+    }
+
+    #[test]
+    fn roles_come_before_what_binds_them() {
+        let rbac = |kind| object("rbac.authorization.k8s.io", kind, 1);
+        let stages = super::stages(vec![object("", "ServiceAccount", 1), rbac("RoleBinding"), rbac("Role")]);
+        let kinds: Vec<_> = stages.iter().map(|stage| stage[0]["kind"].as_str().unwrap_or_default()).collect();
+        assert_eq!(kinds, ["Role", "ServiceAccount"]);
     }
 }

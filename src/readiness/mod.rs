@@ -11,6 +11,7 @@ pub mod observed;
 pub mod pods;
 pub mod status;
 pub mod watches;
+pub mod words;
 
 use std::time::Duration;
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::pods;
 use super::status::{self, Status};
-use super::{Limits, Role, Verdict};
+use super::{Limits, Role, Verdict, words};
 
 /// How many events are kept about one object.
 const KEPT_EVENTS: usize = 24;
@@ -92,6 +92,15 @@ pub enum Change {
         /// Kind.
         kind: String,
     },
+    /// The API refuses to have this kind watched; it is asked again, and may answer otherwise.
+    Refused {
+        /// Kind.
+        kind: String,
+        /// The HTTP status code.
+        code: u16,
+        /// The API's own words.
+        message: String,
+    },
 }
 
 /// The state in which an object was applied: older ones are not judged.
@@ -140,7 +149,7 @@ impl Observed {
                 }
                 None
             }
-            Change::Synced { .. } => None,
+            Change::Synced { .. } | Change::Refused { .. } => None,
         }
     }
 
@@ -162,7 +171,7 @@ impl Observed {
         match status::of(object) {
             Status::Current => Verdict::Ready,
             Status::Failed { reason, message } => {
-                Verdict::Failing(Box::new(self.failed(key, object, reason, &message)))
+                Verdict::Failing(Box::new(self.failed(key, object, reason, &message, limits)))
             }
             Status::InProgress(detail) => self.in_progress(object, role, limits, detail),
         }
@@ -302,7 +311,8 @@ fn controller_uid(object: &Value) -> Option<&str> {
 
 /// Messages may span lines (a probe's whole output): the first says enough in a list.
 pub fn one_line(message: &str) -> String {
-    let mut lines = message.trim().lines();
+    let message = words::plain(message.trim());
+    let mut lines = message.lines();
     let first = lines.next().unwrap_or_default().trim_end();
     if lines.next().is_some() { format!("{first} …") } else { first.to_owned() }
 }

@@ -8,7 +8,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 
-use super::{Finding, Limits, Patience, Role};
+use super::{Finding, Limits, Patience, Role, words};
 use crate::provision::failure::Cause;
 
 const IMAGE_REASONS: [&str; 6] = [
@@ -105,7 +105,7 @@ pub fn progress(pod: &Pod) -> String {
         }
     }
     match condition(pod, "PodScheduled") {
-        Some(("False", _, message)) => message.to_owned(),
+        Some(("False", _, message)) => words::plain(message).into_owned(),
         Some(_) => "starting".to_owned(),
         None => "being scheduled".to_owned(),
     }
@@ -121,7 +121,8 @@ pub fn describe(ended: &ContainerStateTerminated) -> String {
     };
     match (&ended.started_at, &ended.finished_at) {
         // Kubernetes' times are in whole seconds: below that, saying a duration would be invented precision.
-        (Some(from), Some(to)) if to.0.duration_since(from.0).as_secs() > 0 => {
+        // What was never started has 1970 there (containerd).
+        (Some(from), Some(to)) if from.0.as_second() > 0 && to.0.duration_since(from.0).as_secs() > 0 => {
             format!("{how} after {} s", to.0.duration_since(from.0).as_secs())
         }
         _ => how,
@@ -168,7 +169,7 @@ fn unschedulable(pod: &Pod, limits: &Limits) -> Option<Finding> {
     let ("False", "Unschedulable", message) = condition(pod, "PodScheduled")? else { return None };
     Some(Finding {
         cause: Cause::Unschedulable,
-        message: format!("no node can take it: {message}"),
+        message: format!("no node can take it: {}", words::plain(message)),
         hint: Some("lower `resources`, or make room on the cluster".to_owned()),
         patience: Patience::For(limits.unschedulable),
         pod: None,
@@ -209,8 +210,9 @@ fn waiting(pod: &Pod, status: &ContainerStatus) -> Option<Finding> {
 }
 
 fn not_runnable(message: &str) -> Finding {
+    let message = words::plain(message);
     Finding {
-        cause: Cause::CommandNotFound { detail: message.to_owned() },
+        cause: Cause::CommandNotFound { detail: message.clone().into_owned() },
         message: format!("its command could not be started: {message}"),
         hint: Some("check `command`, and the image's `entrypoint` and `path`".to_owned()),
         patience: Patience::None,

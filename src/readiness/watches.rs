@@ -1,9 +1,11 @@
 //! Keeps an [`Observed`](super::Observed) current: one watch per kind and namespace, shared by all nodes of the graph.
 //!
 //! Each watch is one request where the cluster can stream its first list (Kubernetes 1.34 and later by default), two
-//! otherwise. Watches restart by themselves, with back-off; the session's `Provider` says when the cluster is lost.
+//! otherwise. Watches restart by themselves, with back-off, and wait while the API doesn't answer
+//! (`cluster::contact`); the session's `Provider` says when the cluster is lost.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -15,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::observed::{Change, ObjectKey};
+use crate::cluster::contact::Contact;
 use crate::reading;
 
 /// How many changes may wait to be looked at: a burst of a few hundred pods, no more memory than that.
@@ -31,7 +34,7 @@ pub enum Jobs {
 
 /// The watches of one `up`; dropping it ends them.
 pub struct Watches {
-    client: kube::Client,
+    contact: Arc<Contact>,
     tasks: JoinSet<()>,
     watched: HashSet<(String, String, String)>,
     sender: mpsc::Sender<Change>,
@@ -39,9 +42,9 @@ pub struct Watches {
 
 impl Watches {
     /// Watches what services become in `namespace`: Deployments, ReplicaSets, Pods and Events; and Jobs, where there are any.
-    pub fn start(client: kube::Client, namespace: &str, jobs: Jobs) -> (Self, mpsc::Receiver<Change>) {
+    pub fn start(contact: Arc<Contact>, namespace: &str, jobs: Jobs) -> (Self, mpsc::Receiver<Change>) {
         let (sender, receiver) = mpsc::channel(BUFFERED);
-        let mut watches = Self { client, tasks: JoinSet::new(), watched: HashSet::new(), sender };
+        let mut watches = Self { contact, tasks: JoinSet::new(), watched: HashSet::new(), sender };
         watches.watch(resource("apps", "Deployment", "deployments"), Some(namespace));
         watches.watch(resource("apps", "ReplicaSet", "replicasets"), Some(namespace));
         if jobs == Jobs::Some {
@@ -95,13 +98,13 @@ impl Watches {
     ) where
         K: DeserializeOwned + Send + 'static,
     {
-        let (sender, client) = (self.sender.clone(), self.client.clone());
+        let (sender, contact) = (self.sender.clone(), self.contact.clone());
         let namespace = namespace.map(str::to_owned);
         self.tasks.spawn(async move {
             let mut config = watcher::Config::default().streaming_lists();
             loop {
                 let mut events =
-                    reading::watch_resource(client.clone(), &resource, namespace.as_deref(), config.clone());
+                    reading::watch_resource(contact.client().clone(), &resource, namespace.as_deref(), config.clone());
                 loop {
                     let change = match events.try_next().await {
                         Ok(Some(watcher::Event::Init)) => {
@@ -119,7 +122,16 @@ impl Watches {
                         }
                         Err(error) => {
                             tracing::debug!(kind = %resource.kind, %error, "a watch ended and will be restarted");
-                            continue;
+                            match refusal(&error) {
+                                Some((code, message)) => Change::Refused { kind: resource.kind.clone(), code, message },
+                                None => {
+                                    // Asked again when there is someone to ask; the watch's own back-off stays short so.
+                                    if broken(&error).is_some_and(|error| contact.heard(error)) {
+                                        contact.answers().await;
+                                    }
+                                    continue;
+                                }
+                            }
                         }
                     };
                     if sender.send(change).await.is_err() {
@@ -134,6 +146,26 @@ impl Watches {
 /// Clusters before 1.32 answer a streamed first list with 422.
 fn refuses_streaming(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 422)
+}
+
+/// The API's words where it doesn't let itself be asked: what is asked for is right, so that is about who asks.
+fn refusal(error: &watcher::Error) -> Option<(u16, String)> {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        return None;
+    };
+    matches!(status.code, 401 | 403).then(|| (status.code, status.message.clone()))
+}
+
+/// What went wrong between here and the API, if anything did.
+fn broken(error: &watcher::Error) -> Option<&kube::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Some(error),
+        _ => None,
+    }
 }
 
 /// A built-in kind, without asking the cluster.

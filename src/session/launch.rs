@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use super::record::Record;
 use super::socket::ShortPath;
 pub use super::socket::connect;
-use super::state::{LEFT, SessionDirectory, StateDirectory};
+use super::state::{LEFT, NEW, SessionDirectory, StateDirectory};
 use super::{SessionError, lookup};
 use crate::cluster::tenancy::record::Lodged;
 
@@ -54,7 +54,7 @@ pub fn open_or_create(state: &StateDirectory, record: &Record, program: &Path) -
             Err(error) => Err(error),
         };
     }
-    let fresh = SessionDirectory(state.sessions().join(format!(".new-{}", record.id)));
+    let fresh = SessionDirectory(state.sessions().join(format!("{NEW}{}", record.id)));
     let created = create(&fresh, &directory, record, program);
     if created.is_err() {
         remove(fresh.path());
@@ -73,16 +73,18 @@ pub struct Dead {
     pub root: Option<PathBuf>,
     /// Why, one sentence.
     pub why: String,
+    /// Whether it has something on a cluster that is still there ([`left`]).
+    pub left: bool,
 }
 
-/// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns whose they were. The files of
-/// those that have something on a cluster are kept until that is gone too: [`left`].
+/// Removes the files of sessions whose agent is gone; the kernel has taken everything else. Returns which sessions were found dead. The
+/// files of those that have something on a cluster are kept until that is gone too: [`left`].
 ///
 /// # Errors
 /// When the state directory refuses.
 pub fn sweep(state: &StateDirectory) -> Result<Vec<Dead>, SessionError> {
     // The usual case takes no lock: nothing is dead.
-    if state.all()?.iter().all(SessionDirectory::is_live) {
+    if state.all()?.iter().all(|directory| directory.is_left() || directory.is_live()) {
         return Ok(Vec::new());
     }
     let _guard = lock_sessions(state)?;
@@ -95,22 +97,35 @@ fn sweep_locked(state: &StateDirectory) -> Result<Vec<Dead>, SessionError> {
         if dead.is_left() {
             continue;
         }
+        if dead.is_new() {
+            // Its maker was killed: there has been no session to tell of.
+            fs::remove_dir_all(dead.path()).map_err(SessionError::io("remove", dead.path()))?;
+            continue;
+        }
         let record = dead.record().ok();
         if let Some(record) = &record {
             lookup::clear_current(&record.root, &record.id);
         }
-        if Lodged::is_in(dead.path()) {
-            // Out of the way of the next session of this identity.
-            let name = dead.path().file_name().unwrap_or_default().to_string_lossy();
-            let aside = state.sessions().join(format!("{LEFT}{name}-{}", uuid::Uuid::new_v4().simple()));
-            fs::rename(dead.path(), &aside).map_err(SessionError::io("move", dead.path()))?;
-            continue;
-        }
         // An agent that is killed can't say why.
         let why = fs::read_to_string(dead.why_ended()).unwrap_or_else(|_killed| "its agent was killed".to_owned());
-        fs::remove_dir_all(dead.path()).map_err(SessionError::io("remove", dead.path()))?;
+        let why = match crate::embedded::sweep_engine(dead.path()) {
+            Ok(()) => why,
+            Err(error) => format!(
+                "{why}; containers of it may be left in the Docker engine (`docker ps -a --filter label={}={}`): {error}",
+                crate::embedded::ENGINE_LABEL,
+                dead.path().display()
+            ),
+        };
         let id = dead.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        swept.push(Dead { id, root: record.map(|record| record.root), why });
+        let left = Lodged::is_in(dead.path());
+        if left {
+            // Out of the way of the next session of this identity.
+            let aside = state.sessions().join(format!("{LEFT}{id}-{}", uuid::Uuid::new_v4().simple()));
+            fs::rename(dead.path(), &aside).map_err(SessionError::io("move", dead.path()))?;
+        } else {
+            fs::remove_dir_all(dead.path()).map_err(SessionError::io("remove", dead.path()))?;
+        }
+        swept.push(Dead { id, root: record.map(|record| record.root), why, left });
     }
     Ok(swept)
 }
@@ -122,8 +137,9 @@ fn sweep_locked(state: &StateDirectory) -> Result<Vec<Dead>, SessionError> {
 pub fn remove_own(state: &StateDirectory, directory: &SessionDirectory) -> Result<(), SessionError> {
     let _guard = lock_sessions(state)?;
     if Lodged::is_in(directory.path()) {
-        // Something is still on a cluster: the next command's sweep puts this aside.
-        return Ok(());
+        // The next command's sweep puts this aside.
+        let why = "it was taken down, but something of it is still on its cluster";
+        return fs::write(directory.why_ended(), why).map_err(SessionError::io("write", directory.why_ended()));
     }
     fs::remove_dir_all(directory.path()).map_err(SessionError::io("remove", directory.path()))
 }
@@ -159,8 +175,8 @@ pub fn forget_left(state: &StateDirectory, directory: &SessionDirectory) -> Resu
 pub fn leave_word(state: &StateDirectory, directory: &SessionDirectory, why: &str) -> Result<(), SessionError> {
     let _guard = lock_sessions(state)?;
     if Lodged::is_in(directory.path()) {
-        // Something is still on a cluster: the next command puts this aside.
-        return Ok(());
+        // Something is still on a cluster: the next command puts this aside, and tells why with it.
+        return fs::write(directory.why_ended(), why).map_err(SessionError::io("write", directory.why_ended()));
     }
     let entries = fs::read_dir(directory.path()).map_err(SessionError::io("read", directory.path()))?;
     for entry in entries.filter_map(Result::ok).filter(|entry| entry.path() != directory.record_path()) {
@@ -189,6 +205,18 @@ pub fn wait_until_gone(directory: &SessionDirectory) -> Result<(), SessionError>
 /// When the lock cannot be waited for.
 pub fn wait_until_free(lock: &File, directory: &SessionDirectory) -> Result<(), SessionError> {
     lock.lock_shared().map_err(SessionError::io("wait for", directory.lock()))
+}
+
+/// The same for a lock that was opened while the agent still lived. It removes the file before it is gone, so who opens it only then finds
+/// nothing to wait for; where it could not be opened, that is all there is.
+///
+/// # Errors
+/// When the lock cannot be waited for.
+pub fn wait_for_end(opened: &io::Result<File>, directory: &SessionDirectory) -> Result<(), SessionError> {
+    match opened {
+        Ok(lock) => wait_until_free(lock, directory),
+        Err(_already_gone) => wait_until_gone(directory),
+    }
 }
 
 /// The lock under which session directories come and go: that of their parent itself.

@@ -70,6 +70,9 @@ pub enum Request {
     Status,
     /// Issue keys anew, with the plan of the last `Up`. Answered like it.
     Rotate(RotateRequest),
+    /// Let a process on the host stand in for a service for as long as this connection is open, or until [`Request::Cancel`] on it.
+    /// Answered like `Up`, once when it does and, after a `Cancel`, once more when the pods are back.
+    Swap(SwapRequest),
     /// Wait until the `up` in progress has come to an end. Answered by [`Reply::Up`] or [`Reply::Failed`].
     Wait,
 }
@@ -86,6 +89,9 @@ pub struct UpRequest {
     pub timeout: u64,
     /// Leave what is up when something fails.
     pub keep: bool,
+    /// After a failure, wait for as long as the caller that created the session stays connected: it has something to do there.
+    #[serde(default)]
+    pub hold: bool,
     /// The caller does not stay: its going away means nothing.
     pub detach: bool,
     /// Milliseconds without use until the session ends by itself.
@@ -93,6 +99,31 @@ pub struct UpRequest {
     /// Only these keys are issued anew, and what uses them restarted; everything where there are none.
     #[serde(default)]
     pub reissue: BTreeSet<String>,
+    /// Only these services, which change places with a process on the host; everything where there are none.
+    #[serde(default)]
+    pub exchange: BTreeSet<String>,
+    /// Services that are expected from the host: the port on loopback that stands in for each of theirs, by name.
+    #[serde(default)]
+    pub swap: BTreeMap<String, BTreeMap<String, u16>>,
+}
+
+impl UpRequest {
+    /// Whether it is about a part of the plan only.
+    pub fn is_partial(&self) -> bool {
+        !self.reissue.is_empty() || !self.exchange.is_empty()
+    }
+}
+
+/// `envctl swap`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwapRequest {
+    /// Which service.
+    pub service: String,
+    /// The port on loopback that stands in for each of its TCP ports, by name.
+    pub ports: BTreeMap<String, u16>,
+    /// Milliseconds until its pods must have stepped aside, and until they must be back.
+    pub timeout: u64,
 }
 
 /// `envctl keys rotate`.

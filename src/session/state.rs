@@ -82,9 +82,7 @@ impl StateDirectory {
         Ok(self
             .all()?
             .into_iter()
-            // One that is just being made has no name yet.
-            .filter(|directory| !directory.0.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")))
-            .filter(|directory| directory.is_live())
+            .filter(|directory| !directory.is_new() && !directory.is_left() && directory.is_live())
             .filter_map(|directory| directory.record().ok())
             .collect())
     }
@@ -92,6 +90,8 @@ impl StateDirectory {
 
 /// What the names of directories begin with whose session is dead and has left something on a cluster.
 pub(super) const LEFT: &str = ".left-";
+/// And of sessions that have not begun: they get their name when their files are complete.
+pub(super) const NEW: &str = ".new-";
 
 /// One session's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,12 +145,31 @@ impl SessionDirectory {
 
     /// Whether this is what a dead session left.
     pub fn is_left(&self) -> bool {
-        self.0.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LEFT.as_bytes()))
+        self.begins(LEFT)
+    }
+
+    /// Whether it is just being made, or was when its maker was killed.
+    pub fn is_new(&self) -> bool {
+        self.begins(NEW)
+    }
+
+    fn begins(&self, with: &str) -> bool {
+        self.0.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(with.as_bytes()))
     }
 
     /// The plan of the last `up`, 0600.
     pub fn plan(&self) -> PathBuf {
         self.0.join("plan.json")
+    }
+
+    /// A file for a service's process on the host; its directory is there then.
+    ///
+    /// # Errors
+    /// When that cannot be made.
+    pub fn on_host(&self, service: &str, extension: &str) -> Result<PathBuf, SessionError> {
+        let directory = self.0.join("on-host");
+        fs::create_dir_all(&directory).map_err(SessionError::io("make", &directory))?;
+        Ok(directory.join(format!("{service}.{extension}")))
     }
 
     /// What happened, an event a line, 0600.

@@ -23,19 +23,27 @@ const WARNINGS: usize = 8;
 /// The log of one container's time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Log {
+    of: Run,
+    /// With their times.
+    lines: Vec<String>,
+}
+
+/// A run of a container that may have written something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
     node: String,
     pod: String,
     container: String,
     /// The run before a restart.
     previous: bool,
-    /// With their times.
-    lines: Vec<String>,
 }
 
 /// What there was to find.
 #[derive(Debug, Default)]
 pub struct Diagnosis {
     logs: Vec<Log>,
+    /// Which logs could not be had, and why.
+    unread: Vec<String>,
     troubles: Vec<String>,
     warnings: Vec<String>,
     unasked: Option<String>,
@@ -50,10 +58,17 @@ pub async fn gather(client: &kube::Client, from: SystemTime) -> Diagnosis {
         let (listed, told) = futures::join!(pods.list(&all), events.list(&all));
         let listed = listed.map_err(|error| error.to_string())?.items;
         let logs = listed.iter().flat_map(runs).map(|run| log(&pods, run, from));
-        let logs = join_all(logs).await.into_iter().flatten().collect();
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        for log in join_all(logs).await {
+            match log {
+                Ok(log) => read.push(log),
+                Err(why) => unread.push(why),
+            }
+        }
         let told = told.map(|list| list.items).unwrap_or_default();
         Ok::<_, String>(Diagnosis {
-            logs,
+            logs: read,
+            unread,
             troubles: listed.iter().filter_map(|pod| trouble(pod, from)).collect(),
             warnings: told.iter().filter(|event| is_warning(event, from)).map(line).collect(),
             unasked: None,
@@ -73,7 +88,7 @@ impl Diagnosis {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for log in self.logs.iter().filter(|log| !log.lines.is_empty()) {
-            push(&mut text, format_args!("==> {}\n", log.title()));
+            push(&mut text, format_args!("==> {}\n", log.of.title()));
             for line in &log.lines {
                 push(&mut text, format_args!("{line}\n"));
             }
@@ -89,10 +104,11 @@ impl Diagnosis {
         }
         section(&mut text, "not as it should be", &self.troubles);
         section(&mut text, "warnings of the cluster", &self.warnings[self.warnings.len().saturating_sub(WARNINGS)..]);
+        section(&mut text, "logs that could not be read", &self.unread);
         for log in self.logs.iter().filter(|log| !log.lines.is_empty()) {
             let from = log.lines.len().saturating_sub(SHOWN);
             let of = if from > 0 { format!(", the last {SHOWN} of {} lines", log.lines.len()) } else { String::new() };
-            push(&mut text, format_args!("  log of {}{of}:\n", log.title()));
+            push(&mut text, format_args!("  log of {}{of}:\n", log.of.title()));
             for line in &log.lines[from..] {
                 // The file has the times.
                 push(&mut text, format_args!("    | {}\n", line.split_once(' ').map_or("", |(_time, text)| text)));
@@ -102,7 +118,7 @@ impl Diagnosis {
     }
 }
 
-impl Log {
+impl Run {
     fn title(&self) -> String {
         let before = if self.previous { " before its restart" } else { "" };
         if self.node == self.pod {
@@ -127,14 +143,6 @@ fn section(text: &mut String, title: &str, lines: &[String]) {
     }
 }
 
-/// A run of a container that may have written something.
-struct Run {
-    node: String,
-    pod: String,
-    container: String,
-    previous: bool,
-}
-
 fn runs(pod: &Pod) -> Vec<Run> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let labels = pod.metadata.labels.as_ref();
@@ -152,19 +160,27 @@ fn runs(pod: &Pod) -> Vec<Run> {
     runs
 }
 
-async fn log(api: &Api<Pod>, run: Run, from: SystemTime) -> Option<Log> {
-    let since = jiff::Timestamp::try_from(from).ok()?;
+async fn log(api: &Api<Pod>, run: Run, from: SystemTime) -> Result<Log, String> {
+    let from = jiff::Timestamp::try_from(from).ok();
     let parameters = LogParams {
         container: Some(run.container.clone()),
         previous: run.previous,
-        since_time: Some(since),
+        // Kubernetes has whole seconds there, and kube-rs rounds to the nearest, which may be too late.
+        since_time: from.and_then(|from| jiff::Timestamp::from_second(from.as_second()).ok()),
         tail_lines: Some(LINES),
         timestamps: true,
         ..LogParams::default()
     };
-    let text = api.logs(&run.pod, &parameters).await.ok()?;
-    let Run { node, pod, container, previous } = run;
-    Some(Log { node, pod, container, previous, lines: text.lines().map(str::to_owned).collect() })
+    match api.logs(&run.pod, &parameters).await {
+        Ok(text) => {
+            let within = |line: &&str| {
+                let at = line.split(' ').next().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+                at.zip(from).is_none_or(|(at, from)| at >= from)
+            };
+            Ok(Log { of: run, lines: text.lines().filter(within).map(str::to_owned).collect() })
+        }
+        Err(error) => Err(format!("{}: {error}", run.title())),
+    }
 }
 
 fn containers(pod: &Pod) -> &[ContainerStatus] {

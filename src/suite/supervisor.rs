@@ -6,6 +6,8 @@
 //! are envctl's.
 //!
 //! The program, its arguments and its environment are this process's own, so that no secret passes a command line.
+//!
+//! `envctl __beside …` is the same for the process of `envctl swap`, which stays at the caller's terminal ([`Place`]).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -60,8 +62,17 @@ pub enum Report {
     },
 }
 
+/// Where the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a session of its own: one group to signal, and no terminal to be stopped by.
+    OwnSession,
+    /// In the caller's process group, at its terminal: a debugger needs that. The terminal's own signals reach it by themselves.
+    Terminal,
+}
+
 /// The process's main function.
-pub fn main() -> ExitCode {
+pub fn main(place: Place) -> ExitCode {
     let mut arguments = std::env::args_os().skip(2);
     let control = arguments.next().and_then(|number| number.to_str()?.parse().ok()).filter(|number| *number > 2);
     let (Some(control), Some(program)) = (control, arguments.next()) else {
@@ -74,7 +85,7 @@ pub fn main() -> ExitCode {
         std::mem::forget(control);
         return ExitCode::from(2);
     }
-    match supervise(UnixStream::from(control), &program, arguments) {
+    match supervise(UnixStream::from(control), place, &program, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // envctl sees the socket close and takes over; there is nobody else to tell.
         Err(_) => ExitCode::FAILURE,
@@ -84,6 +95,7 @@ pub fn main() -> ExitCode {
 struct Supervisor {
     control: UnixStream,
     suite: Pid,
+    place: Place,
     /// The suite's own process has ended.
     exited: bool,
     /// Whatever is found is killed.
@@ -91,19 +103,34 @@ struct Supervisor {
     envctl_is_gone: bool,
 }
 
-fn supervise(mut control: UnixStream, program: &OsString, arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+fn supervise(
+    mut control: UnixStream,
+    place: Place,
+    program: &OsString,
+    arguments: impl Iterator<Item = OsString>,
+) -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     watched.thread_block()?;
+    if place == Place::Terminal {
+        // Ctrl-C is for the program to answer.
+        let mut terminal = SigSet::empty();
+        terminal.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
+        terminal.thread_block()?;
+    }
     let children = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut command = Command::new(program);
     command.args(arguments);
-    // A session of its own: one group to signal, and no terminal to be stopped by. (The standard library empties the
-    // child's signal mask again.)
-    // SAFETY: setsid is async-signal-safe, and this process has one thread.
+    // What is blocked here would stay so for the program: no debugger works without SIGCHLD.
+    // SAFETY: both are async-signal-safe, and this process has one thread.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
+        command.pre_exec(move || {
+            if place == Place::OwnSession {
+                nix::unistd::setsid()?;
+            }
+            SigSet::empty().thread_set_mask().map_err(io::Error::from)
+        });
     }
     let child = match command.spawn() {
         Ok(child) => child,
@@ -115,7 +142,7 @@ fn supervise(mut control: UnixStream, program: &OsString, arguments: impl Iterat
     drop(child);
     close_streams()?;
     control.set_nonblocking(true)?;
-    let mut supervisor = Supervisor { control, suite, exited: false, killing: false, envctl_is_gone: false };
+    let mut supervisor = Supervisor { control, suite, place, exited: false, killing: false, envctl_is_gone: false };
     supervisor.report(&Report::Started);
     loop {
         // Both are level triggered, so that nothing is missed between looking and waiting.
@@ -172,7 +199,7 @@ impl Supervisor {
             }
             _ => return,
         };
-        if self.exited {
+        if self.exited || self.place == Place::Terminal {
             // Its group's number may be another's by now.
             processes::signal(&processes::below(Pid::this(), None), signal);
         } else {

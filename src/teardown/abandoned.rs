@@ -17,9 +17,11 @@ use kube::config::Kubeconfig;
 use kube::core::Request;
 
 use super::{Removed, remove_namespace};
+use crate::cluster::refusal::in_words;
+use crate::cluster::renewing::{self, Renewal};
 use crate::cluster::tenancy::objects::{LEASE, NAMESPACE_UID};
 use crate::cluster::tenancy::record::Lodged;
-use crate::cluster::{ClusterError, allowed, kubeconfig};
+use crate::cluster::{ClusterError, allowed};
 use crate::objects::{MANAGED_BY, SESSION};
 
 /// How long a cluster may take to answer at all.
@@ -45,7 +47,7 @@ pub enum AbandonedError {
         found: String,
     },
     /// The cluster refused.
-    #[error("{0}")]
+    #[error("{}", in_words(.0))]
     Refused(#[from] kube::Error),
 }
 
@@ -68,12 +70,13 @@ pub fn on_disk(directory: &Path) -> Result<Lodged, AbandonedError> {
 pub async fn remove(directory: &Path, lodged: &Lodged, patience: Duration) -> Result<Removed, AbandonedError> {
     let config = Kubeconfig::read_from(directory.join("kubeconfig"))
         .map_err(|error| AbandonedError::Record(error.to_string()))?;
-    let client = kubeconfig::client(config, &lodged.namespace).await?;
+    // What it had may have expired with it: the user's own will do.
+    let client = renewing::client(config.clone(), Renewal::own(), &lodged.namespace).await?;
     let late = |_elapsed| {
         let silence = format!("no answer within {} s", ANSWER.as_secs());
         ClusterError::unavailable(format!("asking {} for its identity", lodged.server), silence)
     };
-    let found = tokio::time::timeout(ANSWER, allowed::identity(&client, &lodged.server)).await.map_err(late)??;
+    let found = tokio::time::timeout(ANSWER, allowed::identity(&client, &config)).await.map_err(late)??;
     if found != lodged.cluster {
         return Err(AbandonedError::OtherCluster {
             server: lodged.server.clone(),

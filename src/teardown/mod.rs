@@ -75,6 +75,24 @@ fn running(ledger: &Ledger, node: &NodeId) -> Vec<Owned> {
     ledger.only_of(node).iter().filter(has_pods).cloned().collect()
 }
 
+/// Asks for the end of an object by its identity, and for the end of what it owns before that. `false`: it is gone, or another one has
+/// its name, which is not touched.
+///
+/// # Errors
+/// When the cluster doesn't answer or refuses.
+pub async fn delete(api: &Api<DynamicObject>, name: &str, uid: &str) -> kube::Result<bool> {
+    let parameters = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &parameters).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Deletes a workload and waits until its pods are gone: in the foreground, so that it stays until they are.
 async fn stop(client: &kube::Client, owned: &Owned) {
     let resource = owned.kind.resource();
@@ -82,15 +100,9 @@ async fn stop(client: &kube::Client, owned: &Owned) {
         true => Api::namespaced_with(client.clone(), &owned.key.namespace, &resource),
         false => Api::all_with(client.clone(), &resource),
     };
-    let parameters = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Foreground),
-        preconditions: Some(Preconditions { uid: Some(owned.expected.uid.clone()), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    let deleted = match api.delete(&owned.key.name, &parameters).await {
-        Ok(_) => await_condition(api, &owned.key.name, conditions::is_deleted(&owned.expected.uid)).await.map(drop),
-        // Gone, or another one of the same name, which isn't ours.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+    let deleted = match delete(&api, &owned.key.name, &owned.expected.uid).await {
+        Ok(true) => await_condition(api, &owned.key.name, conditions::is_deleted(&owned.expected.uid)).await.map(drop),
+        Ok(false) => Ok(()),
         Err(error) => {
             tracing::warn!(object = %owned.key, %error, "could not be stopped in its turn");
             Ok(())

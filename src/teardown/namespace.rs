@@ -1,16 +1,15 @@
 //! The end of a session's namespace: by its UID, watched until it is gone.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, Preconditions};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 
 use super::held;
 use crate::cluster::tenancy::record::Lodged;
-use crate::objects;
+use crate::{objects, reading};
 
 /// What became of a namespace that was to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +45,7 @@ pub async fn remove_namespace(client: &kube::Client, lodged: &Lodged, patience: 
             Err(error) => return Err(error),
         }
     }
-    match tokio::time::timeout(patience, gone(api, &lodged.namespace, &uid)).await {
+    match tokio::time::timeout(patience, gone(client, &lodged.namespace, &uid)).await {
         Ok(()) => Ok(Removed::Gone),
         Err(_late) => Ok(Removed::Held(held::by(client, &lodged.namespace).await)),
     }
@@ -62,9 +61,9 @@ fn is_ours(found: &Namespace, lodged: &Lodged) -> bool {
 }
 
 /// Resolves when no namespace of this name and UID is there.
-async fn gone(api: Api<Namespace>, name: &str, uid: &str) {
+async fn gone(client: &kube::Client, name: &str, uid: &str) {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut stream = pin!(watcher(api, config).default_backoff());
+    let mut stream = reading::watch::<Namespace>(client.clone(), None, config);
     let mut listed = false;
     loop {
         match stream.try_next().await {

@@ -1,7 +1,7 @@
 //! What nothing acts on says so: kinds by their registry row, fields by what the nodes ignore.
 
 use envctl::embedded::apiserver::schema::{RESOURCES, Resource};
-use envctl::embedded::apiserver::{ApiServer, Config, User};
+use envctl::embedded::apiserver::{ApiServer, Config, Unenforced, User};
 use serde_json::{Value, json};
 
 /// What something in this cluster acts on. Every other kind warns.
@@ -93,7 +93,8 @@ async fn every_kind_that_nothing_acts_on_says_so() {
 
 #[tokio::test]
 async fn fields_that_nodes_ignore_are_told_to_people_only() {
-    let unenforced_by_nodes = |spec: &Value| if spec["hostPID"] == true { vec!["hostPID"] } else { vec![] };
+    let fields = |spec: &Value| if spec["hostPID"] == true { vec!["hostPID"] } else { vec![] };
+    let unenforced_by_nodes = Unenforced::new(fields);
     let api = ApiServer::new(Config { unenforced_by_nodes, ..Config::default() }).expect("an API server");
     for (plural, path) in [("pods", "/spec"), ("deployments", "/spec/template/spec"), ("jobs", "/spec/template/spec")] {
         let row = RESOURCES.iter().find(|row| row.plural == plural).expect("a row");

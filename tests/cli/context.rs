@@ -96,7 +96,12 @@ impl Context {
 
     /// Starts envctl with its stderr to be read.
     pub fn start(&self, arguments: &[&str]) -> Started {
-        let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::started(&mut self.command(arguments))
+    }
+
+    /// The same for a command of this context.
+    pub fn started(command: &mut Command) -> Started {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap());
         Started { child, lines }
     }

@@ -4,10 +4,13 @@ mod agent;
 mod bad;
 mod context;
 mod crash;
+mod debugger;
 #[path = "../common/hello.rs"]
 mod hello;
 mod interrupt;
 mod keys;
+mod nextest;
+mod notify;
 #[path = "../common/program.rs"]
 mod program;
 mod pytest;
@@ -18,6 +21,7 @@ mod seccomp;
 mod session;
 mod shared;
 mod suites;
+mod swap;
 mod terminal;
 mod together;
 mod traces;

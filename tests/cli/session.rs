@@ -42,18 +42,26 @@ fn plan(context: &Context, script: &str) -> Plan {
         }],
         exports: Vec::new(),
         suites: Default::default(),
+        notify: None,
     }
 }
 
 fn up(stream: &UnixStream, plan: Plan) -> Vec<Reply> {
+    up_and(stream, plan, false)
+}
+
+fn up_and(stream: &UnixStream, plan: Plan, hold: bool) -> Vec<Reply> {
     let request = UpRequest {
         plan,
         environment: Default::default(),
         timeout: 60_000,
         keep: false,
+        hold,
         detach: false,
         ttl: 3_600_000,
         reissue: Default::default(),
+        exchange: Default::default(),
+        swap: Default::default(),
     };
     let call = serde_json::to_string(&Call::new(Request::Up(Box::new(request)))).unwrap();
     writeln!(&*stream, "{call}").unwrap();
@@ -129,4 +137,22 @@ fn what_fails_is_shown_and_taken_away() {
     assert!(matches!(replies.last(), Some(Reply::Ended { .. })), "{replies:#?}");
     envctl::session::launch::wait_until_gone(&state.session(&record.id)).unwrap();
     assert!(context.session_directories().is_empty());
+}
+
+/// What its creator wants to look at after a failure is there for as long as the creator, and not longer.
+#[test]
+fn what_failed_and_is_held_goes_with_its_creator() {
+    let context = Context::new();
+    let state = context.state();
+    let record = record(&state, &context.project());
+    let creator = created(open(&state, &record));
+    let replies = up_and(&creator, plan(&context, "echo done"), true);
+    assert!(matches!(replies.last(), Some(Reply::Failed { kept: true, .. })), "{replies:#?}");
+    assert_eq!(context.run(&["dump", "--session", &record.id, "--to", "it"]).code, Some(0));
+    assert!(context.project().join("it/objects/pods.yaml").exists());
+    // As the kernel does when the command is killed.
+    drop(creator);
+    envctl::session::launch::wait_until_gone(&state.session(&record.id)).unwrap();
+    assert!(context.session_directories().is_empty());
+    assert_eq!(context.processes(), Vec::<String>::new());
 }

@@ -1,18 +1,22 @@
 //! One session for the processes of one test run: brought up by the first, gone after the last, whatever kills them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use envctl::session::launch::wait_until_gone;
 use envctl::session::state::SessionDirectory;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::context::{Context, ENVCTL};
 
-fn project() -> Context {
+pub fn project() -> Context {
     let context = Context::new();
     context.write_service("trap 'exit 0' TERM\nsleep 100000 & wait", "    ready: { exec: [\"true\"] }\n");
     context
@@ -61,7 +65,7 @@ fn run(context: &Context, run: &str, more: &[&str]) -> Command {
     context.command(&arguments)
 }
 
-fn gone(context: &Context, session: &str) {
+pub fn gone(context: &Context, session: &str) {
     wait_until_gone(&SessionDirectory::at(context.state().sessions().join(session))).unwrap();
 }
 
@@ -100,13 +104,14 @@ fn the_one_that_brings_it_up_may_be_killed_meanwhile() {
         "trap 'exit 0' TERM\nsleep 1; echo yes >/tmp/ready\nsleep 100000 & wait",
         "    ready: { exec: [test, -e, /tmp/ready] }\n",
     );
+    let sessions = context.state().sessions();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&sessions).unwrap();
+    let changes = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
+    changes.add_watch(&sessions, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO).unwrap();
     let first = Process::started(&mut run(&context, "r", &["--linger", "0s"]));
-    let deadline = Instant::now() + Duration::from_secs(60);
     // Attached, by the agent's word that a second caller gets: it is coming up.
-    while context.session_directories().is_empty() {
-        assert!(Instant::now() < deadline, "the first one never began");
-        std::thread::yield_now();
-    }
+    let began = poll(&mut [PollFd::new(changes.as_fd(), PollFlags::POLLIN)], 60_000_u16).unwrap();
+    assert!(began > 0 && !context.session_directories().is_empty(), "the first one never began");
     let second = Process::started(&mut run(&context, "r", &["--linger", "0s"]));
     kill(Pid::from_raw(first.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
     first.wait_with_output().unwrap();
@@ -146,7 +151,7 @@ fn a_time_limit_ends_it_whoever_uses_it() {
 #[test]
 fn one_that_does_not_come_up_tells_everyone() {
     let context = Context::new();
-    context.write_service("exit 1", "    ready: { exec: [\"true\"] }\n");
+    context.write_service("exit 1", "    ready: { exec: [\"false\"] }\n");
     let children: Vec<Child> = (0..3).map(|_| Process::started(&mut run(&context, "r", &[]))).collect();
     for child in children {
         let output = child.wait_with_output().unwrap();
@@ -167,7 +172,7 @@ fn the_commands_own_code_passes_through() {
 }
 
 /// The small client in processes of their own, with the variables and the pace of cargo-nextest: a process a test, a few at
-/// a time, `NEXTEST_RUN_ID` the same in all. (The real runner is not in any package registry as a program.)
+/// a time, `NEXTEST_RUN_ID` the same in all.
 #[test]
 fn tests_with_a_process_each_attach_by_the_client() {
     super::hello::build("attached");

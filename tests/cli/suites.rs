@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::context::{Context, Ran, Started};
 use super::require::require;
-use super::traces::processes_with;
+use super::traces::wait_for_none;
 
 /// A project with one service and suites `a`, `b`… of shell scripts; each script names this context's home, so that
 /// every process of it is found by that.
@@ -190,12 +190,11 @@ fn killed_by_force_it_takes_suite_and_session_along() {
     let directory = context.session_directories().pop().unwrap();
     run.signal(Signal::SIGKILL);
     envctl::session::launch::wait_until_gone(&envctl::session::state::SessionDirectory::at(directory)).unwrap();
-    // The supervisor holds this end of the pipe until the suite is gone.
+    // The suite's processes hold the other end of this pipe; their supervisor ends after them.
     let ran = run.end(&context);
     assert_eq!(ran.code, None, "{ran:?}");
     assert!(context.session_directories().is_empty());
-    let left: Vec<_> = processes_with(context.home()).into_iter().map(|process| process.arguments).collect();
-    assert_eq!(left, Vec::<String>::new());
+    wait_for_none(context.home());
 }
 
 #[test]
@@ -213,11 +212,13 @@ fn a_session_that_ends_under_a_suite_is_the_environments_failure() {
 
 #[test]
 fn a_failure_is_explained_and_its_logs_are_kept() {
-    let context = project(&[(
-        "bad",
-        "",
-        "\"$ENVCTL\" exec web -- sh -c 'echo noted >/proc/1/fd/1; kill -TERM 1' 2>/dev/null\nsleep 0.3; exit 4",
-    )]);
+    // It ends when the service has been started again.
+    let script = r#"mkfifo log; exec 3<>log
+        "$ENVCTL" logs -f web >&3 3<&- & follower=$!
+        serving() { while read -r line <&3; do case $line in *serving) return;; esac; done; }
+        serving; "$ENVCTL" exec web -- sh -c 'echo noted >/proc/1/fd/1; kill -TERM 1' 2>/dev/null; serving
+        kill $follower; exit 4"#;
+    let context = project(&[("bad", "", script)]);
     let mut command = context.command(&["test", "bad", "--report", "out", "--result", "out/r.json"]);
     let ran = context.ran(command.env("ENVCTL", super::context::ENVCTL));
     assert_eq!(code(&ran), 4, "{ran:?}");
@@ -319,6 +320,9 @@ fn a_full_disk_is_said_and_leaves_no_half_a_file() {
 fn an_environment_that_does_not_come_up_runs_no_suite() {
     let context = project(&[("never", "", "touch ran")]);
     context.write("serve", "#!/bin/sh\nexit 1\n");
+    // A probe that always succeeds could do so before its end.
+    let file = fs::read_to_string(context.project().join("envctl.yaml")).unwrap();
+    context.write("envctl.yaml", &file.replace("exec: [\"true\"]", "exec: [\"false\"]"));
     let ran = context.run(&["test", "never", "--result", "r.json"]);
     assert_eq!(code(&ran), 125, "{ran:?}");
     assert!(ran.stderr.contains("no suite was run: the environment did not come up"), "{ran:?}");

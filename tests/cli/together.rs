@@ -3,10 +3,15 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use envctl::session::launch;
+use envctl::session::state::SessionDirectory;
+use nix::sys::signal::{Signal, kill};
 
 use super::context::{Context, ENVCTL};
 use super::require::require;
+use super::traces;
 
 /// Ready a moment after its start, by itself.
 fn slow(context: &Context, word: &str) {
@@ -121,4 +126,33 @@ services:
     let ran = context.run(&["down", "--all"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "demo-two-ID is down\n"));
     assert_eq!(context.processes(), Vec::<String>::new());
+}
+
+/// One agent is stopped, so its session cannot end; the other one's does meanwhile.
+#[test]
+fn all_are_taken_down_at_once() {
+    let context = Context::new();
+    context.write_service("exec sleep 100000", "");
+    for session in ["one", "two"] {
+        let ran = context.run(&["up", "--session", session]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+    let directories = context.session_directories();
+    // Whichever one after the other would begin with.
+    for stopped in 0..directories.len() {
+        let [slow, quick] = [&directories[stopped], &directories[1 - stopped]];
+        let session = format!("{} ", slow.display());
+        let agents = traces::processes_with(context.home());
+        let agent = agents.iter().find(|process| process.arguments.contains(&format!("__agent {session}")));
+        let agent = agent.expect("it runs").pid;
+        kill(agent, Signal::SIGSTOP).unwrap();
+        let mut down = context.start(&["down", "--all"]);
+        launch::wait_until_gone(&SessionDirectory::at(quick.clone())).unwrap();
+        kill(agent, Signal::SIGCONT).unwrap();
+        assert_eq!(down.child.wait().unwrap().code(), Some(0));
+        assert_eq!(context.session_directories(), Vec::<PathBuf>::new());
+        for session in ["one", "two"] {
+            assert_eq!(context.run(&["up", "--session", session]).code, Some(0));
+        }
+    }
 }

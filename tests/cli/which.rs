@@ -126,6 +126,15 @@ fn a_dead_session_does_not_count_and_its_files_go() {
 }
 
 #[test]
+fn one_that_was_killed_while_it_was_made_is_not_told_of() {
+    let context = Context::new();
+    std::fs::create_dir_all(context.state().sessions().join(".new-demo-1")).unwrap();
+    let ran = context.run(&["ls"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "no sessions\n"));
+    assert_eq!(context.session_directories(), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn the_client_in_tests_finds_the_same() {
     let context = Context::new();
     let _here = live(&context, "demo-1", "demo", "project");

@@ -61,8 +61,8 @@ func exec(ctx context.Context, c *cluster) error {
 		return fmt.Errorf("the exit code 7: %v", err)
 	}
 	sizes := &oneSize{size: &remotecommand.TerminalSize{Width: 71, Height: 23}}
-	// The size comes after the start: wait for its signal.
-	out, _, err = run(true, sizes, "", "sh", "-c", `trap "stty size; exit" WINCH; [ "$(stty size)" = "23 71" ] && stty size && exit; while :; do sleep 1 & wait $!; done`)
+	// The size comes after the start: wait for its signal. A bare exit in a trap is that of what it interrupted.
+	out, _, err = run(true, sizes, "", "sh", "-c", `trap "stty size; exit 0" WINCH; [ "$(stty size)" = "23 71" ] && stty size && exit; while :; do sleep 1 & wait $!; done`)
 	if err := first(err, expect("terminal", strings.TrimSpace(out), "23 71")); err != nil {
 		return err
 	}

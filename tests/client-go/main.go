@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -76,12 +77,31 @@ func run(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("creating the namespace: %w", err)
 	}
-	failed := scenarios[name](ctx, &cluster{config, client, namespace, seen})
+	failed := serviceAccount(ctx, client, namespace)
+	if failed == nil {
+		failed = scenarios[name](ctx, &cluster{config, client, namespace, seen})
+	}
 	err = client.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
 	if failed != nil {
 		return failed
 	}
 	return err
+}
+
+// serviceAccount waits until pods may be created: a controller makes a new namespace's account, here as upstream.
+func serviceAccount(ctx context.Context, client *kubernetes.Clientset, namespace string) error {
+	watching, err := client.CoreV1().ServiceAccounts(namespace).Watch(ctx,
+		metav1.ListOptions{FieldSelector: "metadata.name=default"})
+	if err != nil {
+		return fmt.Errorf("watching service accounts: %w", err)
+	}
+	defer watching.Stop()
+	for event := range watching.ResultChan() {
+		if event.Type == watch.Added {
+			return nil
+		}
+	}
+	return fmt.Errorf("the namespace %s got no default service account", namespace)
 }
 
 // requests is what was sent, for scenarios that care how.

@@ -12,6 +12,8 @@
 mod answers;
 #[path = "../controllers/cluster.rs"]
 mod cluster;
+#[path = "../common/envctl.rs"]
+mod envctl;
 #[path = "../common/hello.rs"]
 mod hello;
 mod masks;

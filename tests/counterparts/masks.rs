@@ -113,14 +113,15 @@ fn word(word: &str) -> String {
 /// Punctuation around it stays.
 fn part(word: &str) -> String {
     let inner = word.trim_matches(|c: char| "\"'(),;:/=[]".contains(c));
-    let masked = if let Some(start) = generated_name(inner) {
+    // First: one whose letters happen to be consonants only looks like a generated name, too.
+    let masked = if let Some(start) = before_uid(inner) {
+        format!("{start}(uid)")
+    } else if let Some(start) = generated_name(inner) {
         format!("{start}*")
     } else if is_duration(inner) {
         "(age)".to_owned()
     } else if is_address(inner) {
         "(address)".to_owned()
-    } else if let Some(start) = before_uid(inner) {
-        format!("{start}(uid)")
     } else if is_time(inner) {
         "(time)".to_owned()
     } else {
@@ -176,6 +177,7 @@ fn masks() {
     assert_eq!(masked_text("  IP:   10.244.0.3"), "  IP: (address)");
     assert_eq!(masked_text("web  ClusterIP 10.96.3.4 <none> 80/TCP 5s"), "web ClusterIP (address) <none> 80/TCP (age)");
     assert_eq!(masked_text("pod \"webs\" not found"), "pod \"webs\" not found");
+    assert_eq!(masked_text("pvc-bcdf1234-5678-9bcd-bfdc-123456789bcd"), "pvc-(uid)");
     let object =
         serde_json::json!({"metadata": {"uid": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     let parts = flat(&object);

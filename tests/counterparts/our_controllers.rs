@@ -4,7 +4,6 @@
 use envctl::embedded::apiserver::User;
 use envctl::embedded::controllers::{self, Controllers};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, PATIENCE};
@@ -13,12 +12,9 @@ use crate::real;
 #[path = "../controllers/cases.rs"]
 mod cases;
 
-/// Two sets of controllers would do everything twice.
-static ONE_AT_A_TIME: Mutex<u32> = Mutex::const_new(0);
-
 async fn start() -> Option<Cluster> {
     let api = real::api()?;
-    let mut turn = ONE_AT_A_TIME.lock().await;
+    let mut turn = real::ONE_AT_A_TIME.lock().await;
     *turn += 1;
     let namespace = format!("ours-{}", *turn);
     let volumes = tempfile::tempdir().expect("a directory");

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use envctl::embedded::apiserver::User;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::sync::Mutex;
 
 use crate::require::require;
 
@@ -37,6 +38,10 @@ pub fn programs() -> Option<&'static Path> {
     };
     PROGRAMS.get_or_init(find).as_deref()
 }
+
+/// Held by whoever uses the one API server, with how many have: two sets of controllers would do everything twice, tests of the kubelet
+/// share names, and who stands in for a kubelet has pods run that a real one runs.
+pub static ONE_AT_A_TIME: Mutex<u32> = Mutex::const_new(0);
 
 /// A real API server. Its controllers are whoever connects.
 pub struct RealApi {

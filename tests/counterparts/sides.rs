@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::envctl;
 use crate::real;
 use crate::require::require;
 
@@ -46,13 +47,8 @@ pub fn sides() -> Option<[Side; 2]> {
     import_hello(programs);
 
     let session = tempfile::tempdir().expect("a directory");
-    let examples = crate::hello::directory().display().to_string();
-    std::fs::write(session.path().join("envctl.yaml"), ENVIRONMENT.replace("EXAMPLES", &examples)).expect("written");
-    let mut ours = Side { kubectl, kubeconfig: PathBuf::new(), session: Some(session) };
-    ours.envctl(&["up"]);
-    let exports = ours.envctl(&["env", "--format", "json"]);
-    let exports: serde_json::Value = serde_json::from_slice(&exports).expect("JSON");
-    ours.kubeconfig = exports["KUBECONFIG"].as_str().expect("KUBECONFIG is exported").into();
+    let kubeconfig = envctl::up(session.path(), ENVIRONMENT);
+    let ours = Side { kubectl, kubeconfig, session: Some(session) };
     Some([ours, theirs])
 }
 
@@ -70,21 +66,6 @@ fn import_hello(programs: &Path) {
 }
 
 impl Side {
-    fn envctl(&self, arguments: &[&str]) -> Vec<u8> {
-        let directory = self.session.as_ref().expect("the embedded side").path();
-        let output = Command::new(env!("CARGO_BIN_EXE_envctl"))
-            .args(arguments)
-            .current_dir(directory)
-            .env("ENVCTL_STATE_DIR", directory.join("state"))
-            .env("HOME", directory)
-            .env_remove("ENVCTL_SESSION")
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("envctl runs");
-        assert!(output.status.success(), "envctl {arguments:?}: {}", output.status);
-        output.stdout
-    }
-
     /// Runs kubectl, in namespace `answers` where nothing else is said.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(&self.kubectl);
@@ -122,8 +103,8 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        if self.session.is_some() {
-            self.envctl(&["down"]);
+        if let Some(session) = &self.session {
+            envctl::envctl(session.path(), &["down"]);
         } else {
             self.kubectl(&["delete", "namespace", "answers", "--ignore-not-found"], "");
             self.kubectl(&["delete", "clusterrole,clusterrolebinding", "answers", "--ignore-not-found"], "");

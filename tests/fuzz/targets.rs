@@ -52,6 +52,7 @@ pub fn env_file(data: &[u8]) {
         profiles: &["ci".to_owned()],
         cluster: None,
         variables: &variables,
+        engine: false,
         files: &Only(&text),
         shown_from: Path::new("/project"),
     });

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rig::Rig;
+use crate::rig::{IMAGE, Rig};
 
 #[test]
 fn what_a_killed_agent_left_is_removed_by_down() {
@@ -58,6 +58,32 @@ fn an_agent_killed_at_any_step_leaves_nothing_after_down() {
             .filter(|namespace| namespace["metadata"]["labels"]["envctl.dev/session"] == id.as_str())
             .collect();
         assert!(left.is_empty(), "killed after {:?}: {left:#?}", whole * index / times);
+    }
+}
+
+#[test]
+fn an_agent_killed_while_it_takes_a_session_away_leaves_nothing_either() {
+    let Some(rig) = Rig::new() else { return };
+    rig.write(&format!(
+        "name: guest\nservices:\n  first: {{ image: {IMAGE}, grace: 1s }}\n  second: {{ image: {IMAGE}, needs: [first], grace: 1s }}\nimages: \
+         {{ {IMAGE}: {{ process: {{ entrypoint: [hello] }} }} }}\n"
+    ));
+    rig.expect(0, &["up"]);
+    let began = Instant::now();
+    rig.expect(0, &["down"]);
+    let whole = began.elapsed();
+    let times = 4;
+    for index in 0..times {
+        rig.expect(0, &["up"]);
+        let namespace = rig.namespace();
+        let down = rig.command(&["down"]).stderr(std::process::Stdio::piped()).spawn().expect("envctl runs");
+        // The moment is what is tested.
+        std::thread::sleep(whole * index / times);
+        rig.kill_agent();
+        // It goes on without the agent.
+        let ended = down.wait_with_output().expect("it ends");
+        assert!(ended.status.success(), "killed after {:?}: {ended:?}", whole * index / times);
+        assert!(!rig.has(&namespace) && rig.sessions().is_empty(), "killed after {:?}", whole * index / times);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sessions as guests on a real cluster: `make cluster-up` (tests/cluster), or any other by `ENVCTL_TEST_KUBECONFIG`.
 //! What people see is the program's command line; what the cluster has is kubectl's.
 
+#[path = "../kind/engine.rs"]
+mod engine;
 #[path = "../common/hello.rs"]
 mod hello;
 #[path = "../common/require.rs"]
@@ -8,6 +10,16 @@ mod require;
 
 mod abandoned;
 mod allowed;
+mod bad;
+mod causes;
+mod credentials;
 mod life;
+mod many;
 mod ownership;
+mod place;
+mod push;
+mod refused;
+mod registry;
 mod rig;
+mod swap;
+mod user;

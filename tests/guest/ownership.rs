@@ -18,11 +18,11 @@ async fn a_namespace_of_that_name_is_not_adopted() {
     let labels = json!({"app.kubernetes.io/managed-by": "envctl", "envctl.dev/session": "taken-1"});
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
     rig.apply(&namespace);
-    let config = Kubeconfig::read_from(rig.kubeconfig()).expect("a kubeconfig");
+    let config = Kubeconfig::read_from(&rig.kubeconfig).expect("a kubeconfig");
     let client = kubeconfig::client(config, &name).await.expect("a client");
     let lodged = Lodged::new("cluster", "https://c", "taken-1", &name);
     let lodging = Lodging::new(client.clone(), lodged, rig.home.path(), Duration::from_secs(600));
-    let moved = lodging.move_in(&Applier::new(client, &name), &namespace).await;
+    let moved = lodging.move_in(&Applier::new(lodging.contact(), &name), &namespace).await;
     assert!(matches!(&moved, Err(MoveInError::Taken(taken)) if *taken == name), "{moved:?}");
     assert!(!Lodged::is_in(rig.home.path()), "there is nothing to take away");
     assert!(rig.has(&name));

@@ -15,15 +15,20 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::hello;
-use crate::require::require;
+use crate::place::{Place, place};
 
-/// The image of `examples/hello` on the cluster's nodes.
-const IMAGE: &str = "envctl-test-hello";
+/// The image of `examples/hello`, and a shell, on the cluster's nodes.
+pub const IMAGE: &str = "envctl-test-hello";
 
 /// One user of one cluster.
 pub struct Rig {
     pub home: TempDir,
+    /// The administrator's.
     cluster: PathBuf,
+    /// The user's; the same unless a test says otherwise.
+    pub kubeconfig: PathBuf,
+    /// What else the user's shell has.
+    pub variables: Vec<(String, String)>,
 }
 
 /// What a program gave.
@@ -50,25 +55,19 @@ impl Ran {
 fn cluster() -> Option<PathBuf> {
     static CLUSTER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
-        if let Some(own) = std::env::var_os("ENVCTL_TEST_KUBECONFIG") {
-            return Some(PathBuf::from(own));
-        }
-        let kubeconfig = PathBuf::from("/var/lib/envctl-cluster/kubeconfig");
-        if !require(std::fs::File::open(&kubeconfig).is_ok(), "a real cluster (`make cluster-up`, as root)") {
-            return None;
-        }
+        let Place { kubeconfig, run } = place()?;
+        let Some(run) = run else { return Some(kubeconfig) };
         hello::build("hello");
-        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/run");
         let directory = tempfile::tempdir().expect("a directory");
         let (program, image) = (hello::directory().join("hello"), directory.path().join("hello.tar"));
-        let made = Command::new(&run)
-            .args(["image", "--name", IMAGE, "--entrypoint", "/usr/bin/hello", "--file"])
+        let made = run()
+            .args(["image", "--name", IMAGE, "--entrypoint", "/usr/bin/hello", "--file", "/bin/sh=/bin/sh", "--file"])
             .arg(program)
             .arg("--output")
             .arg(&image)
             .status();
         assert!(made.expect("it runs").success(), "the image is made");
-        assert!(Command::new(&run).arg("import").arg(image).status().expect("it runs").success(), "it is imported");
+        assert!(run().arg("import").arg(image).status().expect("it runs").success(), "it is imported");
         Some(kubeconfig)
     };
     CLUSTER.get_or_init(find).clone()
@@ -92,7 +91,7 @@ impl Rig {
         let cluster = cluster()?;
         let home = tempfile::Builder::new().prefix("envctl-guest").tempdir().expect("a home");
         std::fs::create_dir(home.path().join("project")).expect("a project");
-        Some(Self { home, cluster })
+        Some(Self { home, kubeconfig: cluster.clone(), cluster, variables: Vec::new() })
     }
 
     /// Writes the user's configuration.
@@ -123,8 +122,9 @@ impl Rig {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home.path())
             .env("ENVCTL_STATE_DIR", self.home.path().join("state"))
-            .env("KUBECONFIG", &self.cluster)
+            .env("KUBECONFIG", &self.kubeconfig)
             .env("ENVCTL_CONTEXT", self.context())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path().join("project"))
             .stdin(Stdio::null());
         command
@@ -141,7 +141,8 @@ impl Rig {
         ran
     }
 
-    fn context(&self) -> String {
+    /// The name of the context.
+    pub fn context(&self) -> String {
         self.kubectl(&["config", "current-context"])
     }
 
@@ -176,16 +177,16 @@ impl Rig {
         Identity::new(&self.home.path().join("project"), "guest", None).id()
     }
 
-    /// The cluster's own kubeconfig.
-    pub fn kubeconfig(&self) -> &Path {
-        &self.cluster
-    }
-
     /// The record of the only session.
     pub fn record(&self) -> Value {
         let directories = self.sessions();
         let [only] = directories.as_slice() else { panic!("not one session: {directories:?}") };
-        let text = std::fs::read(only.join("session.json")).expect("a record");
+        Self::record_in(only)
+    }
+
+    /// The record in a session's directory.
+    pub fn record_in(directory: &Path) -> Value {
+        let text = std::fs::read(directory.join("session.json")).expect("a record");
         serde_json::from_slice(&text).expect("JSON")
     }
 

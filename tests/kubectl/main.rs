@@ -5,9 +5,10 @@
 
 mod apply;
 mod delete;
+mod forward;
 mod read;
 mod run;
 mod session;
 mod workloads;
 
-use session::{Output, kubectl, kubectl_fails, kubectl_input};
+use session::{Output, kubectl, kubectl_command, kubectl_fails, kubectl_input};

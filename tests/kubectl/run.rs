@@ -94,8 +94,6 @@ fn attach_and_cp_reach_into_the_container() {
     assert!(unknown.err.contains("container nobody is not valid for pod attached"), "{}", unknown.err);
     let none = kubectl_fails(&["logs", "attached", "--previous"], "").expect("it is here");
     assert!(none.err.contains("previous terminated container \"c\" in pod \"attached\" not found"), "{}", none.err);
-    let forwarded = kubectl_fails(&["port-forward", "attached", "18080:8080"], "").expect("it is here");
-    assert!(forwarded.err.contains("SPDY is not spoken here"), "{}", forwarded.err);
     // Its end of input is the program's, and the program's end is the attachment's.
     let said = kubectl_input(&["attach", "-i", "attached"], "hello\nagain\n").expect("it is here");
     assert_eq!(said.out, "got hello\ngot again\n", "{}", said.err);

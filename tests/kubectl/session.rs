@@ -95,6 +95,15 @@ pub fn kubectl_edit(arguments: &[&str], editor: &str) -> Option<Output> {
     start(arguments, "", &[("KUBE_EDITOR", OsStr::new(editor))]).map(|output| succeeded(arguments, output))
 }
 
+/// kubectl as it is to be started; `None` where it is absent.
+pub fn kubectl_command(arguments: &[&str]) -> Option<Command> {
+    let session = session()?;
+    let mut command = Command::new("kubectl");
+    command.args(arguments).current_dir(session.directory.path());
+    command.env("KUBECONFIG", &session.kubeconfig).env("HOME", session.directory.path());
+    Some(command)
+}
+
 /// kubectl must fail.
 pub fn kubectl_fails(arguments: &[&str], input: &str) -> Option<Output> {
     let output = start(arguments, input, &[])?;

@@ -25,7 +25,7 @@ async fn a_crash_is_restarted_at_once_and_its_log_kept() {
     assert_eq!(ended(&pod), Some(3));
     let previous = LogParams { previous: true, ..LogParams::default() };
     assert_eq!(rig.pods().logs("once", &previous).await.expect("a log"), "first\n");
-    assert_eq!(rig.log("once").await, "second\n");
+    assert_eq!(rig.first_line("once").await, "second");
 
     rig.pod("often", json!({"containers": [shell("echo again; exit 1")]})).await;
     let message = rig.until_waiting("often", "CrashLoopBackOff").await;

@@ -9,7 +9,7 @@ use envctl::embedded::kubelet::image::{Image, ImageTable};
 use envctl::embedded::kubelet::process::{Options, ProcessRuntime};
 use envctl::embedded::kubelet::proxy::PortRef;
 use envctl::embedded::kubelet::{Config, Kubelet};
-use futures::{Stream, StreamExt as _};
+use futures::{AsyncBufReadExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::api::{
     Api, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, PostParams, TypeMeta, WatchEvent,
@@ -170,6 +170,14 @@ impl Rig {
     pub async fn finished(&self, name: &str) -> (Pod, String) {
         let pod = self.until(name, "over", |pod| matches!(phase(pod), "Succeeded" | "Failed")).await;
         (pod, self.log(name).await)
+    }
+
+    /// What its container says first, when it has: one that runs may not have got so far.
+    pub async fn first_line(&self, name: &str) -> String {
+        let parameters = LogParams { follow: true, ..LogParams::default() };
+        let mut lines = self.pods().log_stream(name, &parameters).await.expect("a log").lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next()).await.expect("a line in time");
+        line.expect("a line").expect("read")
     }
 
     pub async fn log(&self, name: &str) -> String {

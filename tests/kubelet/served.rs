@@ -14,9 +14,6 @@ use tokio_util::sync::CancellationToken;
 /// The node that the tests' pods name: none, they are placed.
 pub const NODE_OF_PODS: Option<&str> = None;
 
-/// Whether this API lets a node watch the claims of its pods.
-pub const NODES_WATCH_CLAIMS: bool = true;
-
 pub struct Served {
     address: String,
     api: ApiServer,

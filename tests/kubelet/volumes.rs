@@ -89,9 +89,6 @@ async fn the_service_account_token_authenticates() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_are_waited_for_and_outlive_their_pods() {
-    if !super::served::NODES_WATCH_CLAIMS {
-        return;
-    }
     let Some(rig) = Rig::start().await else { return };
     let path = rig.directory.path().join("volume");
     let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",

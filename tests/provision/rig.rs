@@ -33,8 +33,14 @@ impl Rig {
             program: PathBuf::from(env!("CARGO_BIN_EXE_envctl")),
             state_dir: directory.path().join("node"),
             visible: vec![directory.path().to_owned(), examples()],
+            docker: None,
         };
-        let provider = Arc::new(Embedded::new(config, "test", directory.path().to_owned()));
+        let provider = Arc::new(Embedded::new(
+            config,
+            "test",
+            directory.path().to_owned(),
+            envctl::images::docker::Images::of_engine(Default::default(), directory.path()),
+        ));
         let access = provider.start().await.expect("the API server starts anywhere");
         let session = Session { id: "test".to_owned(), namespace: "test".to_owned() };
         let shared: Arc<dyn Provider> = provider.clone();

@@ -94,3 +94,29 @@ async fn a_second_up_touches_only_what_differs() {
     assert!(answer.ends_with("two\n"), "{answer}");
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_changed_is_as_the_plan_says_again_and_told() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let settings = |value: &str| {
+        let objects =
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": value}}]);
+        vec![manifest("settings", objects, &[])]
+    };
+    let plan = rig.plan(settings("1"));
+    rig.up(&plan).await.1.unwrap_or_else(|failure| panic!("{}", failure.render()));
+    let maps: kube::Api<k8s_openapi::api::core::v1::ConfigMap> =
+        kube::Api::default_namespaced(rig.provisioner.client());
+    let parameters = kube::api::PatchParams { field_manager: Some("somebody".to_owned()), ..Default::default() };
+    let theirs = kube::api::Patch::Merge(json!({"data": {"a": "theirs"}}));
+    maps.patch("settings", &parameters, &theirs).await.expect("patched");
+    let plan = rig.plan(settings("2"));
+    let (events, outcome) = rig.up(&plan).await;
+    outcome.unwrap_or_else(|failure| panic!("{}", failure.render()));
+    let told = "ConfigMap/settings had been changed by others and is as the file says again: .data.a by \"somebody\"";
+    let is_told = |event: &Event| matches!(event, Event::Warning { message, .. } if message == told);
+    assert!(events.iter().any(is_told), "{events:?}");
+    let map = maps.get("settings").await.expect("it is there");
+    assert_eq!(map.data.expect("data")["a"], "2");
+    rig.end().await;
+}

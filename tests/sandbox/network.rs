@@ -56,6 +56,32 @@ async fn two_pods_have_the_same_port_and_reach_each_other() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_gone_is_no_longer_there_at_once() {
+    if !python() {
+        return;
+    }
+    let node = node().await;
+    let gone = pod(&node, "gone").await.ip;
+    let _stays = pod(&node, "stays").await;
+    let mut process = node.start_container(container("gone", "gone", &server(80))).await.unwrap();
+    assert_eq!(read_line(&mut process.stdout).await, "up");
+    // Whoever has just talked to it knows its hardware address still.
+    let mut answer = String::new();
+    node.connect(SocketAddrV4::new(gone, 80)).await.unwrap().read_to_string(&mut answer).await.unwrap();
+    let asked = container("stays", "ask", &client(gone, 80));
+    assert_eq!(finish(node.start_container(asked).await.unwrap()).await.out, "gone");
+    node.remove_pod_sandbox("gone").await.unwrap();
+    // The kernel takes the network apart in its own time: until then nobody listens there, and then there is nobody.
+    let answers = [std::io::ErrorKind::ConnectionRefused, std::io::ErrorKind::HostUnreachable];
+    let refused = node.connect(SocketAddrV4::new(gone, 80)).await.expect_err("it is gone");
+    assert!(answers.contains(&refused.kind()), "{refused}");
+    let asked = container("stays", "ask-again", &client(gone, 80));
+    let said = finish(node.start_container(asked).await.unwrap()).await.err;
+    assert!(["Connection refused", "No route to host"].iter().any(|answer| said.contains(answer)), "{said}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_service_address_is_where_the_agent_listens() {
     if !python() {
         return;

@@ -54,7 +54,7 @@ async fn what_cannot_be_started_says_why() {
     };
     let error = start("a", &["no-such-program"], None).await;
     assert!(matches!(&error, RuntimeError::CommandNotFound { program, .. } if program == "no-such-program"), "{error}");
-    assert!(error.to_string().contains("executable file not found in $PATH"), "{error}");
+    assert_eq!(error.to_string(), "exec: \"no-such-program\": executable file not found in $PATH");
     let error = start("b", &["/no/such/program"], None).await;
     assert!(matches!(&error, RuntimeError::CommandNotFound { searched, .. } if searched == "/no/such"), "{error}");
     let error = start("c", &["/etc/hosts"], None).await;

@@ -42,6 +42,7 @@ pub fn sandbox(uid: &str) -> SandboxConfig {
         resolv_conf: "nameserver 10.96.0.10\n".to_owned(),
         extra_hosts: Vec::new(),
         sysctls: Default::default(),
+        images: Vec::new(),
     }
 }
 
@@ -64,6 +65,7 @@ pub fn container(uid: &str, id: &str, script: &str) -> ContainerConfig {
         read_only_root: false,
         stdin: false,
         tty: false,
+        limits: Default::default(),
     }
 }
 

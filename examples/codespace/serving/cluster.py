@@ -2,6 +2,8 @@
 
 import functools
 import json
+import time
+import urllib.request
 from pathlib import Path
 
 from django.conf import settings
@@ -28,6 +30,8 @@ def deploy(name, weights, bias):
     container = client.V1Container(
         name="model",
         image=settings.MODEL_IMAGE,
+        # Kubernetes would pull a name without a tag each time, also where the nodes were given the image.
+        image_pull_policy="IfNotPresent",
         args=["examples/codespace/model.py"],
         env=[
             client.V1EnvVar(name="WEIGHTS", value=json.dumps(weights)),
@@ -59,17 +63,32 @@ def deploy(name, weights, bias):
 
 def ready(name, wait):
     """Whether the model answers, for which at most `wait` seconds are waited; `None` if there is no such model."""
+    until = time.monotonic() + wait
     deployment = read(name)
     if deployment is None:
         return None
     if deployment.status.available_replicas or not wait:
-        return bool(deployment.status.available_replicas)
+        return bool(deployment.status.available_replicas) and answers(name, until)
     for event, deployment in changes(deployment, wait):
         if event == "DELETED":
             return None
         if deployment.status.available_replicas:
-            return True
+            return answers(name, until)
     return False
+
+
+def answers(name, until):
+    """Whether the model's service leads to it by then. A ready pod is not enough, and nothing tells: kube-proxy writes new
+    services and endpoints at most once a second. Until then connections are refused, or leave the cluster, where somebody
+    else may answer: only not as the model does."""
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{name}:{PORT}/healthz", timeout=10):
+                return True
+        except OSError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
 
 
 def delete(name, wait):

@@ -57,6 +57,8 @@ impl Model {
         match event {
             Event::ClusterReady { cluster, .. } => cluster.clone_into(&mut self.note),
             Event::BuildStarted { command, .. } => self.note = format!("building: {command}"),
+            Event::ClusterProgress { doing, .. } => doing.clone_into(&mut self.note),
+            Event::ImageProgress { image, doing, .. } => self.note = format!("{image}: {doing}"),
             Event::BuildFinished { took, .. } => {
                 self.note = format!("built in {}", human(Duration::from_millis(*took)))
             }
@@ -84,7 +86,7 @@ impl Model {
                 row.state = state.clone();
                 detail.clone_into(&mut row.detail);
             }
-            Event::Warning { .. } | Event::Ready { .. } => {}
+            Event::Expected { .. } | Event::Warning { .. } | Event::Ready { .. } => {}
         }
     }
 }
@@ -120,6 +122,8 @@ pub fn line(event: &Event) -> String {
     let (at, text) = match event {
         Event::ClusterReady { cluster, at } => (at, format!("cluster {cluster}: reachable")),
         Event::BuildStarted { command, image, at } => (at, format!("image {image}: building: {command}")),
+        Event::ClusterProgress { doing, at } => (at, format!("cluster: {doing}")),
+        Event::ImageProgress { image, doing, at } => (at, format!("image {image}: {doing}")),
         Event::BuildFinished { command, at, took } => {
             (at, format!("built in {}: {command}", human(Duration::from_millis(*took))))
         }
@@ -127,6 +131,12 @@ pub fn line(event: &Event) -> String {
             let doing = doing(state, detail);
             let doing = if doing.is_empty() { doing } else { format!(" ({doing})") };
             (at, format!("{} {node}: {}{doing}", node.kind.word(), word(state)))
+        }
+        Event::Expected { node, addresses, environment, command, at } => {
+            let place = if addresses.is_empty() { String::new() } else { format!(" on {}", addresses.join(", ")) };
+            let command = if command.is_empty() { "COMMAND" } else { command };
+            let environment = environment.display();
+            (at, format!("service {node}: expected{place}; run it, for example: . '{environment}' && {command}"))
         }
         Event::Warning { node: Some(node), message, at } => (at, format!("warning: {node}: {message}")),
         Event::Warning { node: None, message, at } => (at, format!("warning: {message}")),
@@ -163,7 +173,7 @@ impl Display {
     pub fn event(&mut self, out: &mut Output, event: &Event) {
         match self {
             Self::Live { model, screen } => {
-                if let Event::Warning { .. } = event {
+                if let Event::Warning { .. } | Event::Expected { .. } = event {
                     screen.above(out, model, &line(event));
                 }
                 model.happened(event, Instant::now());

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::aftermath::Aftermath;
 use super::conversation::{Conversation, runtime};
 use super::duration::duration;
 use super::exit::Exit;
@@ -67,6 +68,10 @@ pub struct Arguments {
     /// Where JUnit XML, and of a failed suite diagnosis and logs, go (default: .envctl/report)
     #[arg(long, env = "ENVCTL_REPORT", hide_env_values = true, value_name = "DIRECTORY")]
     pub report: Option<PathBuf>,
+    /// When something fails, write a dump there before the session is taken down: a directory, or a file that ends in .tar or
+    /// .tar.gz
+    #[arg(long, env = "ENVCTL_DUMP", hide_env_values = true, value_name = "PATH")]
+    pub dump: Option<PathBuf>,
     /// Fail with 125 when objects are left behind in the cluster
     #[arg(long, env = "ENVCTL_FAIL_ON_LEFTOVERS", hide_env_values = true)]
     pub fail_on_leftovers: bool,
@@ -93,7 +98,10 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         let what = format!("suite {name}: there is no directory {}", suite.workdir.display());
         return Err(Error::Usage { what, hint: Some("correct its `workdir`".to_owned()) });
     }
-    runtime()?.block_on(test(arguments, context, &plan, suites))
+    let mut aftermath = Aftermath::new(context, &plan, "envctl test", arguments.dump.as_deref())?;
+    let ended = runtime()?.block_on(test(arguments, context, &plan, suites, &mut aftermath));
+    aftermath.tell(context, &ended);
+    ended
 }
 
 /// What a test does, in order.
@@ -102,21 +110,29 @@ async fn test(
     context: &mut Context,
     plan: &Plan,
     suites: Vec<(String, Suite)>,
+    aftermath: &mut Aftermath<'_>,
 ) -> Result<Exit, Error> {
     let began = Instant::now();
     // From here on a signal is this command's to answer, so that whatever it began is taken away.
     let mut interrupts = Interrupts::new().map_err(Error::io("receive signals"))?;
-    let found =
-        if arguments.attach { session::attach(context).await? } else { session::own(arguments, context, plan).await? };
+    let found = if arguments.attach {
+        session::attach(context).await?
+    } else {
+        session::own(arguments, context, plan, aftermath.wants_dump()).await?
+    };
     let mut session = match found {
         Ok(session) => session,
-        Err(failed) => return end_early(arguments, context, began, *failed),
+        Err(failed) => return end_early(arguments, context, began, *failed, aftermath).await,
     };
     context.out.hide(&session.state.session(&session.record.id));
     let mut document = Document::new(part(&session.record, true));
-    let ran = suites_in(arguments, context, plan, &suites, &mut session, &mut interrupts, &mut document).await;
+    let around = Running { arguments, plan, suites: &suites };
+    let ran = suites_in(&around, context, &mut session, &mut interrupts, &mut document, aftermath).await;
     // Whatever has gone wrong: what was begun is taken away.
     let mut exit = *ran.as_ref().unwrap_or(&Exit::Failed);
+    if !matches!(exit, Exit::Ok | Exit::Interrupted) {
+        aftermath.dump(context, &session.state.session(&session.record.id)).await;
+    }
     let keep = arguments.keep || (arguments.keep_on_failure && exit != Exit::Ok);
     if session.own && !keep {
         let removal = session::down(context, &mut session, &mut interrupts).await?;
@@ -129,29 +145,41 @@ async fn test(
         session::stay(context, &session).await?;
     }
     ran?;
-    finish(arguments, context, began, document, exit)
+    finish(arguments, context, began, document, exit, aftermath)
+}
+
+/// What is run.
+struct Running<'a> {
+    arguments: &'a Arguments,
+    plan: &'a Plan,
+    suites: &'a [(String, Suite)],
 }
 
 /// Runs the suites and looks at what they left; the exit code so far.
 async fn suites_in(
-    arguments: &Arguments,
+    Running { arguments, plan, suites }: &Running<'_>,
     context: &mut Context,
-    plan: &Plan,
-    suites: &[(String, Suite)],
     session: &mut Session,
     interrupts: &mut Interrupts,
     document: &mut Document,
+    aftermath: &mut Aftermath<'_>,
 ) -> Result<Exit, Error> {
     let client = cluster::client(&session.record).await?;
     let mark = leftovers::mark(&client, &session.record.namespace).await.map_err(unasked)?;
     let around = one::Around { arguments, plan, client: &client };
     let mut exit = Exit::Ok;
-    for (name, suite) in suites {
+    for (name, suite) in *suites {
         let (result, ended) = one::run(&around, context, session, (name, suite), interrupts).await?;
         if exit == Exit::Ok && ended != Exit::Ok {
             exit = ended;
             result.reason.name().clone_into(&mut document.reason);
             document.result = if result.reason.is_suites() { "failed" } else { "error" };
+        }
+        if ended != Exit::Ok {
+            let counts = result.junit.counts.as_ref();
+            let cause =
+                counts.map_or_else(|| result.message.clone(), |counts| format!("{} ({counts})", result.message));
+            aftermath.failed(Some(name), cause, counts.map(|counts| counts.failed.clone()).unwrap_or_default());
         }
         let over = matches!(result.reason, Reason::Interrupted | Reason::SessionLost);
         document.problems.extend(result.junit.problem.clone());
@@ -222,11 +250,28 @@ pub fn unasked(error: LeftoverError) -> Error {
 }
 
 /// Reports a session that did not come up.
-fn end_early(arguments: &Arguments, context: &mut Context, began: Instant, failed: NotUp) -> Result<Exit, Error> {
-    let NotUp { record, outcome } = failed;
+async fn end_early(
+    arguments: &Arguments,
+    context: &mut Context,
+    began: Instant,
+    failed: NotUp,
+    aftermath: &mut Aftermath<'_>,
+) -> Result<Exit, Error> {
+    let NotUp { record, outcome, conversation, lock } = failed;
     let mut document = Document::new(part(&record, false));
     let exit = match outcome {
-        Outcome::Failed { failure, kept, removal } => {
+        Outcome::Failed { failure, mut kept, mut removal } => {
+            aftermath.failed(None, failure.message.clone(), Vec::new());
+            if kept {
+                let state = context.state()?;
+                aftermath.dump(context, &state.session(&record.id)).await;
+                if !(arguments.attach || arguments.keep || arguments.keep_on_failure) {
+                    // Left up only to be dumped.
+                    removal = super::down::ended(&state, &record, None).await?;
+                    kept = false;
+                }
+            }
+            drop(conversation);
             context.out.say("");
             context.out.raw_err(&failure.render());
             context.out.say("\nno suite was run: the environment did not come up");
@@ -255,9 +300,9 @@ fn end_early(arguments: &Arguments, context: &mut Context, began: Instant, faile
     };
     if !document.session.kept {
         // Its last moments: when this returns, nothing of it is left.
-        launch::wait_until_gone(&context.state()?.session(&record.id))?;
+        launch::wait_for_end(&lock, &context.state()?.session(&record.id))?;
     }
-    finish(arguments, context, began, document, exit)
+    finish(arguments, context, began, document, exit, aftermath)
 }
 
 fn part(record: &Record, kept: bool) -> SessionPart {
@@ -276,6 +321,7 @@ fn finish(
     began: Instant,
     mut document: Document,
     mut exit: Exit,
+    aftermath: &mut Aftermath<'_>,
 ) -> Result<Exit, Error> {
     document.took_milliseconds = milliseconds(began.elapsed());
     let asked_for = arguments.report.as_deref().is_some_and(|path| path != Path::new(""));
@@ -303,7 +349,23 @@ fn finish(
     if matches!(context.out.format, Format::Json | Format::Yaml) {
         context.out.document(&shown(context, &document)?)?;
     }
+    if exit != Exit::Ok && !aftermath.knows() {
+        aftermath.failed(None, unnamed(&document), Vec::new());
+    }
     Ok(exit)
+}
+
+/// Why a test failed that no suite and no `up` made fail.
+fn unnamed(document: &Document) -> String {
+    let listed = |what: &str, all: Vec<String>| format!("{what}: {}", all.join(", "));
+    match (document.reason.as_str(), &document.leftovers, &document.removal) {
+        ("LeftBehind", Some(left), _) => {
+            listed("left behind in the cluster", left.iter().map(ToString::to_string).collect())
+        }
+        ("TeardownIncomplete", _, Some(removal)) => listed("teardown left something", removal.left.clone()),
+        (reason, ..) if document.problems.is_empty() => reason.to_owned(),
+        (reason, ..) => listed(reason, document.problems.clone()),
+    }
 }
 
 /// The document without keys: a suite's command or a test's name may hold one.

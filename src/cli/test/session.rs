@@ -1,5 +1,7 @@
 //! The session of a test: one of its own, or a live one; and its end.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,6 +41,10 @@ pub(super) struct NotUp {
     pub record: Record,
     /// Why not.
     pub outcome: Outcome,
+    /// Open for as long as it is looked at.
+    pub conversation: Conversation,
+    /// Its agent's lock, opened while that lived.
+    pub lock: io::Result<File>,
 }
 
 /// A session of this command's own.
@@ -46,6 +52,7 @@ pub(super) async fn own(
     arguments: &Arguments,
     context: &mut Context,
     plan: &Plan,
+    hold: bool,
 ) -> Result<Result<Session, Box<NotUp>>, Error> {
     let state = context.state()?;
     let variables = load::variables(context)?;
@@ -61,15 +68,19 @@ pub(super) async fn own(
         });
     };
     let directory = state.session(&record.id);
+    let lock = File::open(directory.lock());
     let mut conversation = Conversation::new(stream, directory)?;
     let up = UpRequest {
         plan: plan.clone(),
         environment: variables,
         timeout: milliseconds(arguments.wait_timeout),
         keep: arguments.keep || arguments.keep_on_failure,
+        hold,
         detach: false,
         ttl: milliseconds(TTL),
         reissue: Default::default(),
+        exchange: Default::default(),
+        swap: Default::default(),
     };
     conversation.ask(Request::Attach { up: Some(Box::new(up)) }).await?;
     Ok(match converse(context, plan, &mut conversation, true, false).await? {
@@ -80,7 +91,7 @@ pub(super) async fn own(
                 .say(format!("{} is ready in {took}  (session {}, this test's own)", record.environment, record.id));
             Ok(Session { state, record: *record, conversation, own: true })
         }
-        outcome => Err(Box::new(NotUp { record, outcome })),
+        outcome => Err(Box::new(NotUp { record, outcome, conversation, lock })),
     })
 }
 
@@ -88,6 +99,7 @@ pub(super) async fn own(
 pub(super) async fn attach(context: &mut Context) -> Result<Result<Session, Box<NotUp>>, Error> {
     let (state, record) = context.session()?;
     let directory = state.session(&record.id);
+    let lock = File::open(directory.lock());
     let mut conversation = Conversation::new(launch::connect(&directory)?, directory)?;
     conversation.ask(Request::Attach { up: None }).await?;
     loop {
@@ -97,7 +109,7 @@ pub(super) async fn attach(context: &mut Context) -> Result<Result<Session, Box<
             Reply::Failed { failure, .. } => Outcome::Failed { failure, kept: true, removal: Removal::default() },
             _ => return Err(crate::cli::ps::ending(&record)),
         };
-        return Ok(Err(Box::new(NotUp { record, outcome })));
+        return Ok(Err(Box::new(NotUp { record, outcome, conversation, lock })));
     }
 }
 

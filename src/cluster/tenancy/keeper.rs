@@ -1,5 +1,6 @@
 //! The task that says that a session is alive: takes the lease, arms the dead-man switch, then renews both.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -10,9 +11,12 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::objects::{self, LEASE, SWITCH};
 use crate::cluster::apply::FIELD_MANAGER;
+use crate::cluster::contact::Contact;
+use crate::cluster::refusal::in_words;
 
 /// How many times a lease is renewed in its length: a renewal may fail, and a laptop sleep for most of it.
 const RENEWALS: u32 = 4;
@@ -28,7 +32,7 @@ pub struct State {
 
 /// One session's lease and switch.
 pub struct Keeper {
-    client: kube::Client,
+    contact: Arc<Contact>,
     namespace: String,
     uid: String,
     labels: Value,
@@ -38,37 +42,63 @@ pub struct Keeper {
 
 impl Keeper {
     /// For the namespace of this UID.
-    pub fn new(client: kube::Client, namespace: &str, uid: &str, labels: Value, length: Duration) -> Self {
-        Self { client, namespace: namespace.to_owned(), uid: uid.to_owned(), labels, length, began: SystemTime::now() }
+    pub fn new(contact: Arc<Contact>, namespace: &str, uid: &str, labels: Value, length: Duration) -> Self {
+        Self { contact, namespace: namespace.to_owned(), uid: uid.to_owned(), labels, length, began: SystemTime::now() }
     }
 
     /// Keeps the lease until dropped, or until there is nothing to keep it for.
     pub async fn keep(self, state: watch::Sender<State>) {
         let (lease, switch) = tokio::join!(self.take_lease(), self.arm());
+        let words = |error: &kube::Error| in_words(error).into_owned();
         let mut warnings = Vec::new();
         if let Err(error) = lease {
             warnings.push(format!(
-                "no lease says that the session is alive, so others may not know when it is dead: {error}"
+                "no lease says that the session is alive, so others may not know when it is dead: {}",
+                words(&error)
             ));
         }
         if let Err(error) = &switch {
             warnings.push(format!(
-                "the cluster will not remove the session by itself should this machine never come back: {error}"
+                "the cluster will not remove the session by itself should this machine never come back: {}",
+                words(error)
             ));
         }
         state.send_modify(|state| state.settled = Some(warnings));
-        loop {
+        // By a clock that stands still while the machine sleeps: nobody could have renewed then.
+        let mut renewed = Instant::now();
+        let lost = loop {
             tokio::time::sleep(self.length / RENEWALS).await;
-            match self.renew(switch.is_ok()).await {
-                Ok(None) => {}
-                Ok(Some(lost)) => {
-                    state.send_modify(|state| state.lost = Some(lost));
-                    return;
+            let over = renewed + self.length;
+            let error = match timeout_at(over, self.contact.patiently(|| self.renew(switch.is_ok()))).await {
+                Ok(Ok(None)) => {
+                    renewed = Instant::now();
+                    continue;
                 }
-                // The next one may succeed; if none does in time, the cluster takes the session for dead.
-                Err(error) => tracing::warn!(%error, "the session's lease could not be renewed"),
+                Ok(Ok(Some(lost))) => break lost,
+                Ok(Err(error)) => {
+                    // Who may not renew it was told so at the beginning, and the cluster is there: that is no end.
+                    if matches!(&error, kube::Error::Api(status) if status.code != 401) {
+                        renewed = Instant::now();
+                    }
+                    in_words(&error).into_owned()
+                }
+                Err(_late) => self
+                    .contact
+                    .silence()
+                    .borrow()
+                    .as_ref()
+                    .map_or_else(|| "no answer".to_owned(), |silence| silence.why.clone()),
+            };
+            tracing::warn!(error, "the session's lease could not be renewed");
+            // Until then the next one may succeed; from then on the cluster takes the session for dead.
+            if Instant::now() >= over {
+                let length = self.length.as_secs();
+                break format!(
+                    "its lease could not be renewed for {length} s, as long as it is: {error}; `envctl gc` removes what is left"
+                );
             }
-        }
+        };
+        state.send_modify(|state| state.lost = Some(lost));
     }
 
     async fn take_lease(&self) -> kube::Result<Lease> {
@@ -83,10 +113,11 @@ impl Keeper {
         let service: Service =
             self.create(&objects::service(&self.labels, job.metadata.uid.as_deref().unwrap_or_default())).await?;
         let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
-        let addresses: Api<IPAddress> = Api::all(self.client.clone());
-        let owner = addresses.get(&address).await?.metadata.uid.unwrap_or_default();
+        let addresses: Api<IPAddress> = Api::all(self.contact.client().clone());
+        let owner = self.contact.patiently(|| addresses.get(&address)).await?.metadata.uid.unwrap_or_default();
         let patch = Patch::Merge(objects::owned_by_address(&self.uid, &address, &owner));
-        Api::<Namespace>::all(self.client.clone()).patch(&self.namespace, &parameters(), &patch).await?;
+        let (namespaces, parameters) = (Api::<Namespace>::all(self.contact.client().clone()), parameters());
+        self.contact.patiently(|| namespaces.patch(&self.namespace, &parameters, &patch)).await?;
         Ok(())
     }
 
@@ -115,7 +146,7 @@ impl Keeper {
 
     /// Whether the session's namespace is gone, going, or somebody else's by now.
     async fn why_absent(&self) -> kube::Result<Option<String>> {
-        let found = Api::<Namespace>::all(self.client.clone()).get_opt(&self.namespace).await?;
+        let found = Api::<Namespace>::all(self.contact.client().clone()).get_opt(&self.namespace).await?;
         Ok(match found {
             None => Some(format!("namespace {} was deleted", self.namespace)),
             Some(found) if found.metadata.uid.as_ref() != Some(&self.uid) => {
@@ -133,7 +164,7 @@ impl Keeper {
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
         K::DynamicType: Default,
     {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        Api::namespaced(self.contact.client().clone(), &self.namespace)
     }
 
     async fn create<K>(&self, object: &Value) -> kube::Result<K>
@@ -144,7 +175,15 @@ impl Keeper {
     {
         let object: K = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        self.api::<K>().create(&parameters, &object).await
+        let api = self.api::<K>();
+        match self.contact.patiently(|| api.create(&parameters, &object)).await {
+            // The namespace is the session's alone: made by an attempt whose answer was lost.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let name = object.meta().name.as_deref().unwrap_or_default();
+                self.contact.patiently(|| api.get(name)).await
+            }
+            other => other,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub mod objects;
 pub mod record;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,6 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::apply::{Applied, Applier, ApplyError};
+use super::contact::Contact;
 use keeper::{Keeper, State};
 use record::Lodged;
 
@@ -44,7 +45,7 @@ pub enum MoveInError {
 
 /// What one session has on a cluster that isn't its own. Dropping it ends the renewals.
 pub struct Lodging {
-    client: kube::Client,
+    contact: Arc<Contact>,
     lodged: Mutex<Lodged>,
     directory: PathBuf,
     lease: Duration,
@@ -59,7 +60,7 @@ impl Lodging {
     pub fn new(client: kube::Client, lodged: Lodged, directory: &Path, lease: Duration) -> Self {
         let stop = CancellationToken::new();
         Self {
-            client,
+            contact: Arc::new(Contact::new(client)),
             lodged: Mutex::new(lodged),
             directory: directory.to_owned(),
             lease,
@@ -68,6 +69,11 @@ impl Lodging {
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
         }
+    }
+
+    /// The contact with its cluster.
+    pub fn contact(&self) -> Arc<Contact> {
+        self.contact.clone()
     }
 
     /// What is recorded of it.
@@ -96,7 +102,7 @@ impl Lodging {
         };
         lodged.write(&self.directory)?;
         let labels = namespace["metadata"]["labels"].clone();
-        let keeper = Keeper::new(self.client.clone(), &lodged.namespace, &applied.expected.uid, labels, self.lease);
+        let keeper = Keeper::new(self.contact.clone(), &lodged.namespace, &applied.expected.uid, labels, self.lease);
         let (stop, state) = (self.stop.clone(), self.state.clone());
         self.tasks.spawn(async move { _ = stop.run_until_cancelled(keeper.keep(state)).await });
         Ok(applied)

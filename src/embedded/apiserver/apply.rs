@@ -3,10 +3,11 @@
 //! Follows `apiserver/pkg/endpoints/handlers/patch.go` (`applyPatcher`).
 
 use axum::body::Body;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, header};
 
 use super::context::{Context, WriteOptions};
 use super::schema::managed_fields::{self, ApplyError};
+use super::schemas::{self, FieldValidation};
 use super::status::{FieldError, GroupResource, Status};
 use super::write::{self, Part};
 use super::{meta, read};
@@ -18,7 +19,19 @@ pub fn apply(context: &mut Context<'_>, part: Part, options: &WriteOptions) -> R
         let kind = GroupResource { group: "meta.k8s.io", resource: "PatchOptions" };
         return Err(Status::invalid(kind, "", vec![error]));
     }
-    let applied = write::decode_body(context, options)?;
+    // The typed conversion refuses what the schema doesn't declare, whatever `fieldValidation` says.
+    let strict = WriteOptions { validation: FieldValidation::Strict, ..options.clone() };
+    let applied = match write::decode_body(context, &strict) {
+        Ok(applied) => applied,
+        Err(refused) => {
+            let sent = schemas::sent(context.header(header::CONTENT_TYPE), context.body)?;
+            managed_fields::check_fit(context.row.gvk(), &sent).map_err(refusal)?;
+            if options.validation == FieldValidation::Strict {
+                return Err(refused);
+            }
+            write::decode_body(context, options)?
+        }
+    };
     let name = meta::text(&applied, "name");
     if !name.is_empty() && name != context.info.name {
         return Err(Status::bad_request(format!(
@@ -49,6 +62,7 @@ fn refusal(error: ApplyError) -> Status {
             })
         }
         ApplyError::ManagedFieldsGiven => Status::bad_request(message),
-        ApplyError::Untyped { .. } => Status::internal(message),
+        // Upstream's error has no type of its own, so `ErrorToAPIStatus` adds neither a reason nor words to it.
+        ApplyError::Untyped { .. } => Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message),
     }
 }

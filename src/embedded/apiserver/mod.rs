@@ -44,6 +44,30 @@ use tokio_util::sync::CancellationToken;
 
 pub use user::User;
 
+/// What of a pod's spec nodes accept without enforcing, by their own word.
+#[derive(Clone)]
+pub struct Unenforced(Arc<TellFields>);
+
+type TellFields = dyn Fn(&serde_json::Value) -> Vec<&'static str> + Send + Sync;
+
+impl Unenforced {
+    /// `fields` is given a spec and tells names of fields.
+    pub fn new(fields: impl Fn(&serde_json::Value) -> Vec<&'static str> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(fields))
+    }
+
+    /// The fields of this spec.
+    pub fn of(&self, spec: &serde_json::Value) -> Vec<&'static str> {
+        (self.0)(spec)
+    }
+}
+
+impl std::fmt::Debug for Unenforced {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Unenforced")
+    }
+}
+
 /// How the API server is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -56,7 +80,7 @@ pub struct Config {
     /// Who makes volumes for claims of the default storage class `standard`; `None`: there is no default class.
     pub storage_provisioner: Option<String>,
     /// The fields of a pod's spec that its nodes accept without enforcing, for warnings.
-    pub unenforced_by_nodes: fn(&serde_json::Value) -> Vec<&'static str>,
+    pub unenforced_by_nodes: Unenforced,
     /// Who decides where pods run.
     pub scheduling: Scheduling,
 }
@@ -78,7 +102,7 @@ impl Default for Config {
             extra_sans: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             storage_provisioner: None,
-            unenforced_by_nodes: |_| Vec::new(),
+            unenforced_by_nodes: Unenforced::new(|_| Vec::new()),
             scheduling: Scheduling::Admission,
         }
     }

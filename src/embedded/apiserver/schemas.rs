@@ -149,6 +149,14 @@ pub fn decode_options(content_type: &str, body: &Bytes) -> Result<Value, Status>
     parse(content_type, body, &bad).map(|(options, _)| options)
 }
 
+/// A body as it was sent, of whatever kind.
+///
+/// # Errors
+/// 400 for what isn't JSON or YAML.
+pub fn sent(content_type: &str, body: &Bytes) -> Result<Value, Status> {
+    decode_options(content_type, body)
+}
+
 /// A strategic merge patch applied.
 ///
 /// # Errors

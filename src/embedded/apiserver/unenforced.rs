@@ -24,7 +24,7 @@ pub fn fields(context: &Context<'_>, object: &Value, old: Option<&Value>) -> Opt
     if context.user.is_part_of_the_cluster() || old.and_then(|old| old.pointer(path)) == Some(spec) {
         return None;
     }
-    let fields = (context.server.config.unenforced_by_nodes)(spec);
+    let fields = context.server.config.unenforced_by_nodes.of(spec);
     let path = path[1..].replace('/', ".");
     (!fields.is_empty()).then(|| format!("{path}: accepted, but not enforced by this cluster: {}", fields.join(", ")))
 }

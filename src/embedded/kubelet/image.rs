@@ -35,6 +35,8 @@ pub enum Rootfs {
     Host,
     /// An unpacked root directory, likewise under a private writable layer.
     Directory(PathBuf),
+    /// An image of the Docker engine, by its id.
+    Engine(String),
 }
 
 /// Every image this node can run, by the exact name used in pod specs.

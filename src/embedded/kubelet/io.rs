@@ -11,9 +11,11 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::runtime::Resize;
+
 /// One end of a pipe, or a terminal's other side.
 #[derive(Debug)]
-pub struct Stream(AsyncFd<std::fs::File>);
+pub struct Stream(AsyncFd<std::fs::File>, Option<Resize>);
 
 impl Stream {
     /// Takes a descriptor and makes it non-blocking. Needs a tokio runtime.
@@ -21,7 +23,12 @@ impl Stream {
         let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
         fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         // SAFETY: the file owns its descriptor and always answers the same one.
-        Ok(Self(unsafe { AsyncFd::register(std::fs::File::from(fd)) }?))
+        Ok(Self(unsafe { AsyncFd::register(std::fs::File::from(fd)) }?, None))
+    }
+
+    /// The same, of a terminal that is elsewhere.
+    pub fn with_terminal(self, resize: Option<Resize>) -> Self {
+        Self(self.0, resize)
     }
 
     /// Waits until something can be read, or the end.
@@ -51,6 +58,10 @@ impl Stream {
 
     /// Sets a terminal's size.
     pub fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
+        if let Some(resize) = &self.1 {
+            resize.to(columns, rows);
+            return Ok(());
+        }
         let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the descriptor is open for as long as `self` is, and TIOCSWINSZ reads one `winsize`.
         let result = unsafe { libc::ioctl(self.0.get_ref().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };

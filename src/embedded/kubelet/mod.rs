@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod dns;
+pub mod docker;
 pub mod downward;
 pub mod env;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod quantity;
 pub mod resolv;
 pub mod restart;
 pub mod runtime;
+pub mod runtimes;
 pub mod server;
 pub mod services;
 pub mod status;

@@ -1,4 +1,4 @@
-//! ConfigMaps, Secrets, claims and volumes by name: one shared watch for each that some pod needs.
+//! ConfigMaps and Secrets by name: one shared watch for each that some pod needs.
 //!
 //! Upstream's `pkg/kubelet/util/manager/watch_based_manager.go` does the same. A watch lives as long as someone
 //! holds its receiver; two hundred pods with one `kube-root-ca.crt` share one.
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::runtime::watcher::{Config, Event};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, watch};
@@ -66,7 +66,6 @@ impl<K> Kind<K>
 where
     K: kube::Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
 {
-    /// In no namespace if that is empty.
     async fn watch(&self, shared: &Shared, namespace: &str, name: &str) -> Watched<K> {
         let mut held = self.held.lock().await;
         let key = (namespace.to_owned(), name.to_owned());
@@ -77,8 +76,7 @@ where
         let sender = Arc::new(sender);
         held.insert(key.clone(), Arc::clone(&sender));
         let config = Config::default().streaming_lists().fields(&format!("metadata.name={name}"));
-        let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
-        let events = reading::watch(shared.client.clone(), namespace, config);
+        let events = reading::watch(shared.client.clone(), Some(namespace), config);
         shared.tasks.spawn(follow(events, key, sender, Arc::clone(&self.held), shared.stop.clone()));
         receiver
     }
@@ -95,20 +93,12 @@ pub struct Objects {
     shared: Shared,
     config_maps: Kind<ConfigMap>,
     secrets: Kind<Secret>,
-    claims: Kind<PersistentVolumeClaim>,
-    volumes: Kind<PersistentVolume>,
 }
 
 impl Objects {
     /// `tasks` owns the watches; they end with `stop`.
     pub fn new(client: kube::Client, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Self {
-            shared: Shared { client, tasks, stop },
-            config_maps: Kind::default(),
-            secrets: Kind::default(),
-            claims: Kind::default(),
-            volumes: Kind::default(),
-        }
+        Self { shared: Shared { client, tasks, stop }, config_maps: Kind::default(), secrets: Kind::default() }
     }
 
     /// A ConfigMap.
@@ -119,16 +109,6 @@ impl Objects {
     /// A Secret.
     pub async fn secret(&self, namespace: &str, name: &str) -> Watched<Secret> {
         self.secrets.watch(&self.shared, namespace, name).await
-    }
-
-    /// A claim.
-    pub async fn claim(&self, namespace: &str, name: &str) -> Watched<PersistentVolumeClaim> {
-        self.claims.watch(&self.shared, namespace, name).await
-    }
-
-    /// A volume.
-    pub async fn volume(&self, name: &str) -> Watched<PersistentVolume> {
-        self.volumes.watch(&self.shared, "", name).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the kubelet asks of whatever runs containers: the Container Runtime Interface's words.
 //!
-//! Implemented by [`super::process`] (sandboxed processes); Docker comes later. The runtime
-//! owns addresses, namespaces and processes; it knows nothing of the Kubernetes API.
+//! Implemented by [`super::process`] (sandboxed processes) and [`super::docker`] (an engine's containers), and by
+//! [`super::runtimes`], which knows which of the two a pod is for. The runtime owns addresses, namespaces and processes; it knows
+//! nothing of the Kubernetes API.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -9,11 +10,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::PodSpec;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
-use super::image::Rootfs;
+use super::image::{Image, Rootfs};
 
 /// Runs pod sandboxes and the containers in them. All calls may run concurrently.
 #[async_trait]
@@ -29,6 +31,49 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Starts another program in a running container.
     async fn exec(&self, container_id: &str, config: ExecConfig) -> Result<Process, RuntimeError>;
+
+    /// What of a pod's spec is accepted without being enforced.
+    fn not_enforced(&self, spec: &PodSpec) -> Vec<&'static str> {
+        super::unenforced::not_enforced(spec)
+    }
+
+    /// An image that the node's table doesn't have, for a container of this pod. `None`: the pod is run by something that knows no
+    /// other images.
+    async fn image(&self, pod_uid: &str, name: &str, pull: Pull) -> Option<Result<Pulled, PullError>> {
+        let _only_the_tables = (pod_uid, name, pull);
+        None
+    }
+}
+
+/// `imagePullPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pull {
+    /// Whatever is there already.
+    Always,
+    /// Only what isn't there.
+    IfNotPresent,
+    /// Nothing.
+    Never,
+}
+
+/// An image that can be run.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// It.
+    pub image: Image,
+    /// Whether it was pulled just now.
+    pub fresh: bool,
+}
+
+/// Why there is no image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PullError {
+    /// It isn't there and may not be pulled.
+    #[error("it is not present and may not be pulled")]
+    Absent,
+    /// It could not be pulled, in the words of whoever tried.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// The node's own network, where pods and service addresses are: reached by the agent,
@@ -62,6 +107,9 @@ pub struct SandboxConfig {
     pub extra_hosts: Vec<(String, Vec<String>)>,
     /// `securityContext.sysctls`.
     pub sysctls: BTreeMap<String, String>,
+    /// The images of all its containers, by which it is chosen what runs the pod.
+    #[serde(skip)]
+    pub images: Vec<String>,
 }
 
 /// A pod sandbox that runs.
@@ -96,6 +144,18 @@ pub struct ContainerConfig {
     pub stdin: bool,
     /// Whether the standard streams are one pseudo-terminal.
     pub tty: bool,
+    /// What it may use at most; enforced by an engine only.
+    #[serde(skip)]
+    pub limits: Limits,
+}
+
+/// `resources.limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Thousandths of a processor.
+    pub milli_cpus: Option<u64>,
 }
 
 /// Another program in a running container.
@@ -142,10 +202,34 @@ pub struct Process {
     pub stderr: Option<OwnedFd>,
     /// Sends signals to it.
     pub signals: Signals,
+    /// Sets the terminal's size, where the descriptors above are no terminal themselves.
+    pub resize: Option<Resize>,
     /// Set once, when it has ended and (for a container) everything it started is gone.
     pub exit: watch::Receiver<Option<ExitStatus>>,
     /// Where what was asked for could not be given (for example another uid without root): one sentence each, for an Event.
     pub warnings: Vec<String>,
+}
+
+/// Sets the size of a terminal that is elsewhere: columns and rows.
+#[derive(Clone)]
+pub struct Resize(std::sync::Arc<dyn Fn(u16, u16) + Send + Sync>);
+
+impl Resize {
+    /// `resize` is given columns and rows; a terminal that is gone is not an error.
+    pub fn new(resize: impl Fn(u16, u16) + Send + Sync + 'static) -> Self {
+        Self(std::sync::Arc::new(resize))
+    }
+
+    /// Does it.
+    pub fn to(&self, columns: u16, rows: u16) {
+        (self.0)(columns, rows);
+    }
+}
+
+impl std::fmt::Debug for Resize {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Resize")
+    }
 }
 
 /// Sends signals to one process, as long as it runs.
@@ -177,6 +261,8 @@ pub enum ExitStatus {
     Code(i32),
     /// By a signal.
     Signal(i32),
+    /// By the kernel, for using more memory than it may.
+    OutOfMemory,
 }
 
 impl ExitStatus {
@@ -185,15 +271,29 @@ impl ExitStatus {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128 + signal,
+            Self::OutOfMemory => 128 + libc::SIGKILL,
         }
     }
+}
+
+fn not_found(program: &str) -> String {
+    if program.contains('/') {
+        return format!("stat {program}: no such file or directory");
+    }
+    "executable file not found in $PATH".to_owned()
+}
+
+/// A kernel's answer as Go says it (`syscall.Errno.Error`): in small letters, without its number.
+fn go_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// Why the runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The program is not in the container's `PATH`, or its path does not exist.
-    #[error("exec: \"{program}\": executable file not found in {searched}")]
+    /// The program is not in the container's `PATH`, or its path does not exist: in the words of Go's `os/exec.LookPath`, as runc has them.
+    #[error("exec: \"{program}\": {}", not_found(program))]
     CommandNotFound {
         /// As given.
         program: String,
@@ -201,7 +301,7 @@ pub enum RuntimeError {
         searched: String,
     },
     /// It exists but the kernel would not run it.
-    #[error("exec: \"{program}\": {source}")]
+    #[error("exec: \"{program}\": {}", go_words(source))]
     NotExecutable {
         /// As given.
         program: String,

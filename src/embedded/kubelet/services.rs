@@ -53,6 +53,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it has an endpoint at this address, ready or not.
+    pub fn has(&self, ip: Ipv4Addr) -> bool {
+        self.slices.values().flat_map(|slice| &slice.endpoints).any(|endpoint| endpoint.ip == ip)
+    }
+
     /// Its cluster address, if it has one.
     pub fn cluster_ip(&self) -> Option<Ipv4Addr> {
         self.service.as_ref()?.spec.as_ref()?.cluster_ip.as_deref()?.parse().ok()

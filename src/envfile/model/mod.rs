@@ -1,10 +1,12 @@
 //! The environment file's types: what stands in the file, shorthands and places included. The plan has the resolved ones.
 
 mod choice;
+mod notify;
 mod parts;
 mod workload;
 
 pub use choice::{ClusterChoice, EnvSetting, NeedList, PlainText, UserSetting};
+pub use notify::{EmailFile, MailTls, NotifyFile, NotifyWhen, SecretSetting};
 pub use parts::{EncodingWord, ExecCall, HttpRequest, ImageFile, KeyFile, ManifestFile, MethodWord, SuiteFile};
 pub use workload::{
     EntryOf, JobFile, NeedCondition, PortFields, ProtocolWord, ReadyFile, ResourcesFile, RestartWord, Rule, SchemeWord,
@@ -47,6 +49,8 @@ record! {
         exports("exports"): Map<VariableName, Spanned<Template>>,
         /// Test commands.
         suites("suites"): Map<Word, SuiteFile>,
+        /// Who is told when `envctl test` or `envctl up` fails.
+        notify("notify"): Option<NotifyFile>,
         /// Named changes to any part: `--profile NAME` lays one over the file. `null` removes what it stands for.
         profiles("profiles"): Map<Word, Overlay>,
     }

@@ -14,7 +14,7 @@ record! {
         entrypoint("entrypoint"): Option<Command>,
         /// On the embedded cluster: a sandboxed process of this machine.
         process("process"): Option<ProcessFile>,
-        /// On kind and minikube: built with Docker and loaded. Without it: pulled by its name.
+        /// On kind and minikube: built with Docker and loaded; on a context: built and pushed, if it says `push`. Without it: pulled by its name.
         docker("docker"): Option<DockerBuild>,
     }
 }
@@ -53,6 +53,9 @@ record! {
         target("target"): Option<Name<AnyText>>,
         /// Build arguments.
         args("args"): Map<VariableName, Spanned<PlainText>>,
+        /// On `cluster: context`, build it and push it under its name with your Docker credentials; pods run exactly what was pushed. Elsewhere,
+        /// where images are loaded into the nodes or run by the engine itself, it does nothing.
+        push("push"): bool,
     }
 }
 
@@ -79,6 +82,8 @@ record! {
         generate("generate"): Option<Generate>,
         /// A variable of the host, by its name.
         from_env("fromEnv"): Option<Spanned<Name<VariableName>>>,
+        /// What else must be ready (a job: completed) before it is issued.
+        needs("needs"): NeedList,
         /// How it is taken back.
         revoke("revoke"): Option<Revoke>,
         /// When it is issued anew and the old one revoked; never unless it says so.

@@ -69,6 +69,9 @@ impl Walk<'_> {
         match &key.source {
             KeySource::Generate { bytes, encoding } => keys::generate(*bytes, *encoding).map(Way::Known),
             KeySource::FromEnv(_) => Ok(Way::Kept),
+            KeySource::Issued(KeyAction::Exec { service, .. }) if self.around.options.swaps.contains_key(service) => {
+                Err(KeyError::OnHost { service: service.clone() })
+            }
             KeySource::Issued(action) => {
                 if call::port(action).is_some_and(|port| !self.held.addresses.contains_key(&port)) {
                     return Ok(Way::Later);

@@ -6,12 +6,10 @@ use super::super::event::NodeState;
 use super::super::failure::{Cause, Failure};
 use super::super::{GiveUp, failure::Unfinished};
 use super::{Run, Stage, Walk};
-use crate::cluster::apply::ApplyError;
 use crate::cluster::ledger::Owned;
-use crate::cluster::tenancy::MoveInError;
-use crate::images::ImageError;
+use crate::objects::Content;
 use crate::plan::{Cluster, Image, NodeId, NodeKind, NodeSpec};
-use crate::readiness::{Change, Finding, ObjectKey, Patience, Role, Verdict, pods};
+use crate::readiness::{Change, Finding, Limits, ObjectKey, Patience, Role, Verdict, pods};
 
 /// Kinds that are what they should be as soon as they exist: watching them would tell nothing. A claim is
 /// bound when its first pod comes, which may be another node's.
@@ -38,8 +36,13 @@ impl Walk<'_> {
         let mut concerned = Vec::new();
         let mut next = Some(first);
         while let Some(change) = next {
-            if let Change::Synced { kind, .. } = &change {
-                self.unsynced.remove(kind);
+            match &change {
+                Change::Synced { kind, .. } => {
+                    self.unsynced.remove(kind);
+                    self.unwatched.remove(kind);
+                }
+                Change::Refused { kind, code, message } => self.not_watched(kind, *code, message),
+                _ => {}
             }
             if let Some(key) = self.observed.apply(change) {
                 concerned.extend(self.by_object.get(&key).into_iter().flatten().copied());
@@ -53,6 +56,7 @@ impl Walk<'_> {
 
     /// Findings whose own clock has run out, and those that waited for the rest of the graph.
     pub(super) fn look_again(&mut self) -> Result<(), Box<Failure>> {
+        self.still_unwatched()?;
         let with_finding =
             |run: &Run<'_>| run.stage == Stage::Starting && (run.finding.is_some() || run.steady.is_some());
         let indexes: Vec<usize> = (0..self.runs.len()).filter(|index| with_finding(&self.runs[*index])).collect();
@@ -61,11 +65,12 @@ impl Walk<'_> {
 
     /// When the first finding's own clock runs out.
     pub(super) fn next_clock(&self) -> Option<Instant> {
+        let watches = self.unwatched.values().map(|unwatched| unwatched.since + self.around.options.limits.settling);
         let clocks = self.runs.iter().filter(|run| run.stage == Stage::Starting).filter_map(|run| match &run.finding {
             Some((Finding { patience: Patience::For(time), .. }, since)) => Some(*since + *time),
             _ => run.steady.map(|(_, since)| since + self.around.options.limits.steady),
         });
-        clocks.min()
+        clocks.chain(watches).min()
     }
 
     /// Looks at one node's objects.
@@ -73,14 +78,16 @@ impl Walk<'_> {
         if self.runs[index].stage != Stage::Starting {
             return Ok(());
         }
-        let verdict = self.verdict(index);
+        let verdict = self.verdict(index, &self.around.options.limits);
         let started = self.is_started(index);
         let run = &mut self.runs[index];
         run.started = started;
         match verdict {
             Verdict::Ready => {
                 if self.is_steady(index) {
-                    self.ready(index);
+                    if !self.goes_on(index) {
+                        self.ready(index);
+                    }
                 } else {
                     self.detail(index, "running; without a readiness check, it has to stay up for a moment".to_owned());
                 }
@@ -98,11 +105,11 @@ impl Walk<'_> {
         }
     }
 
-    fn verdict(&self, index: usize) -> Verdict {
+    fn verdict(&self, index: usize, limits: &Limits) -> Verdict {
         let run = &self.runs[index];
         let mut waiting = None;
         for owned in watched(run) {
-            match self.observed.verdict(&owned.key, &owned.expected, role(run, owned), &self.around.options.limits) {
+            match self.observed.verdict(&owned.key, &owned.expected, role(run, owned), limits) {
                 Verdict::Ready => {}
                 Verdict::Waiting(detail) => _ = waiting.get_or_insert(detail),
                 failing @ Verdict::Failing(_) => return failing,
@@ -114,6 +121,11 @@ impl Walk<'_> {
     /// Whether what is ready has been so for long enough, where nothing but its running says so.
     fn is_steady(&mut self, index: usize) -> bool {
         let run = &self.runs[index];
+        // What listens on the host is all that is known of it.
+        let name = &run.node.id.name;
+        if self.held.lent.contains_key(name) || self.around.options.swaps.contains_key(name) {
+            return true;
+        }
         if !matches!(&run.node.spec, NodeSpec::Service(service) if service.ready.is_none()) {
             return true;
         }
@@ -165,8 +177,18 @@ impl Walk<'_> {
         let (Cause::ImageNotFound { image }, Cluster::Context(context)) = (cause, &self.around.plan.cluster) else {
             return None;
         };
+        let reference = Some(Content::Reference(image.clone()));
+        let mut images = self.around.plan.images.iter();
+        if images.any(|(name, mapping)| self.around.provider.content(name, mapping, &[], &[]) == reference) {
+            return Some(format!(
+                "it was pushed with your credentials, and the nodes of context {context:?} pull it with theirs: a private registry needs \
+                 nodes that are logged in there, or pods with an imagePullSecret (`manifests`)"
+            ));
+        }
         let mapped = match self.around.plan.images.get(image)? {
-            Image { docker: Some(_), .. } => "its `docker` mapping is built for kind and minikube only",
+            Image { docker: Some(_), .. } => {
+                "its `docker` mapping is built for kind and minikube, and for a context only with `push: true`"
+            }
             _ => "its `process` mapping runs on the embedded cluster only",
         };
         Some(format!("{mapped}: the nodes of context {context:?} must have an image {image:?}, or be able to pull it"))
@@ -251,67 +273,6 @@ impl Walk<'_> {
         Box::new(failure)
     }
 
-    pub(super) fn refused(&self, node: Option<&NodeId>, error: &ApplyError) -> Box<Failure> {
-        let (cause, message) = match error {
-            ApplyError::Refused { object, code, message, .. } => {
-                let cause = match (code, message.contains("exceeded quota")) {
-                    (403, true) => Cause::QuotaExceeded,
-                    (403, false) => Cause::Forbidden,
-                    _ => Cause::Rejected { object: object.clone(), status: *code },
-                };
-                (cause, format!("the cluster refused {object}: {message}"))
-            }
-            ApplyError::NoSuchKind { api_version, kind } => {
-                (Cause::Rejected { object: format!("{api_version} {kind}"), status: 404 }, error.to_string())
-            }
-            ApplyError::NotOurs(object) => (Cause::Rejected { object: object.clone(), status: 409 }, error.to_string()),
-            ApplyError::Unanswered { .. } => {
-                (Cause::ClusterUnavailable, format!("the cluster's API did not answer: {}", chain(error)))
-            }
-        };
-        let mut failure = self.failure(node, cause, message);
-        if matches!(error, ApplyError::NoSuchKind { .. }) {
-            failure.hint = Some("a manifest with its CustomResourceDefinition must come first: `needs`".to_owned());
-        }
-        failure
-    }
-
-    /// Without its namespace there is nothing to apply to.
-    pub(super) fn not_moved_in(&self, error: &MoveInError) -> Box<Failure> {
-        let (cause, hint) = match error {
-            MoveInError::Apply(error) => return self.refused(None, error),
-            MoveInError::Taken(name) => (
-                Cause::Rejected { object: format!("Namespace/{name}"), status: 409 },
-                "another `envctl up` takes another name; what is there is for whoever made it to remove",
-            ),
-            MoveInError::Record(_) => {
-                (Cause::StateUnwritable, "make the state directory writable, or set ENVCTL_STATE_DIR to one that is")
-            }
-        };
-        Box::new(self.failure(None, cause, error.to_string()).with_hint(hint))
-    }
-
-    /// An image that cannot be made runnable fails the first node that uses it.
-    pub(super) fn not_runnable(&self, image: &str, error: ImageError) -> Box<Failure> {
-        let user = self.runs.iter().find(|run| run.node.workload().is_some_and(|workload| workload.image == image));
-        let node = user.map(|run| run.node.id.clone());
-        match error {
-            ImageError::Build(error) => {
-                let message = format!("image {image:?} could not be built: {error}");
-                let cause = Cause::BuildFailed {
-                    command: error.command,
-                    directory: error.directory.display().to_string(),
-                    code: error.code,
-                    output: error.output,
-                };
-                self.failure(node.as_ref(), cause, message)
-            }
-            ImageError::Load { .. } => {
-                self.failure(node.as_ref(), Cause::ImageNotFound { image: image.to_owned() }, chain(&error))
-            }
-        }
-    }
-
     /// The caller stopped waiting: the node that held everything up is named.
     pub(super) fn given_up(&self, reason: GiveUp) -> Box<Failure> {
         let time = match reason {
@@ -320,17 +281,30 @@ impl Walk<'_> {
             }
             GiveUp::TimedOut(time) => time,
         };
+        if let Some(silence) = &*self.around.contact.silence().borrow() {
+            return self.silent(silence);
+        }
+        // What was borne so far (a crash within its budget, no room on the nodes yet) is what it never got over.
+        let unborne = Limits { crash_budget: 1, ..self.around.options.limits };
+        let starting = (0..self.runs.len()).filter(|index| self.runs[*index].stage == Stage::Starting);
+        let suspect = starting.into_iter().find_map(|index| match self.verdict(index, &unborne) {
+            Verdict::Failing(finding) => Some((index, finding)),
+            _ => None,
+        });
+        if let Some((index, finding)) = suspect {
+            let message = format!("not ready within {time:?}: {}", finding.message);
+            let mut failure = self.failure(Some(&self.runs[index].node.id), finding.cause, message);
+            failure.hint = finding.hint;
+            return failure;
+        }
         let at = |stage: Stage| self.runs.iter().find(|run| run.stage == stage);
-        let suspect = self.runs.iter().find(|run| run.stage == Stage::Starting && run.finding.is_some());
-        let blamed =
-            suspect.or_else(|| at(Stage::Starting)).or_else(|| at(Stage::Applying)).or_else(|| at(Stage::Building));
-        let Some(run) = blamed else {
+        let waiting = at(Stage::Expected).or_else(|| at(Stage::Starting));
+        let Some(run) = waiting.or_else(|| at(Stage::Applying)).or_else(|| at(Stage::Building)) else {
             return self.failure(None, Cause::TimedOut, format!("not everything was ready within {time:?}"));
         };
-        let cause = match (&run.finding, run.stage) {
-            (Some((finding, _)), _) => finding.cause.clone(),
-            (None, Stage::Starting) => Cause::NeverReady,
-            (None, _) => Cause::TimedOut,
+        let cause = match run.stage {
+            Stage::Starting | Stage::Expected => Cause::NeverReady,
+            _ => Cause::TimedOut,
         };
         self.failure(Some(&run.node.id), cause, format!("not ready within {time:?}: {}", doing(run)))
     }
@@ -363,23 +337,10 @@ pub(super) fn doing(run: &Run<'_>) -> String {
             format!("waits for {}", names.join(", "))
         }
         Stage::Building => "its image is being built".to_owned(),
+        Stage::Expected => run.detail.clone(),
         Stage::Applying => "being applied".to_owned(),
         Stage::Starting if run.detail.is_empty() => "starting".to_owned(),
         Stage::Starting => run.detail.clone(),
         Stage::Ready => "ready".to_owned(),
     }
-}
-
-/// An error with what caused it: client errors say little by themselves.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -12,6 +12,8 @@
 
 mod issue;
 mod judge;
+mod refused;
+mod swap;
 mod tell;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,12 +30,15 @@ use super::failure::{Cause, Failure};
 use super::node::Work;
 use super::{GiveUp, Options, Scope, Session};
 use crate::cluster::apply::{Applied, Applier, ApplyError};
+use crate::cluster::contact::{Contact, SILENCE};
 use crate::cluster::ledger::{Ledger, Owned};
+use crate::cluster::lend::Lent;
 use crate::cluster::tenancy::{Lodging, MoveInError};
 use crate::cluster::{ClusterError, Provider, ServicePort};
 use crate::images::{Builds, ImageError};
 use crate::keys::{self, KeyError, Keyring};
 use crate::objects::{self, Context};
+use crate::on_host::OnHostError;
 use crate::plan::{Condition, Node, NodeId, NodeKind, NodeSpec, Plan, PortId, Protocol};
 use crate::readiness::watches::{Jobs, Watches};
 use crate::readiness::{Change, Finding, Observed};
@@ -46,6 +51,7 @@ pub(super) struct Held<'a> {
     pub ledger: &'a mut Ledger,
     pub keys: &'a mut Keyring,
     pub addresses: &'a mut BTreeMap<PortId, std::net::SocketAddr>,
+    pub lent: &'a mut BTreeMap<String, Lent>,
     /// The namespace's UID, once it was made.
     pub namespace: &'a mut Option<String>,
 }
@@ -58,6 +64,7 @@ pub(super) struct Surroundings<'a> {
     pub session: &'a Session,
     pub provider: Arc<dyn Provider>,
     pub client: kube::Client,
+    pub contact: Arc<Contact>,
     pub lodging: Option<Arc<Lodging>>,
 }
 
@@ -66,6 +73,8 @@ pub(super) struct Surroundings<'a> {
 pub(super) enum Stage {
     Waiting,
     Building,
+    /// A process on the host is to stand in for it, and doesn't listen yet.
+    Expected,
     Applying,
     Starting,
     Ready,
@@ -97,6 +106,7 @@ enum Done {
     Issued(usize, Result<String, KeyError>),
     Stored(Vec<usize>, Result<Vec<String>, ApplyError>),
     Exposed(PortId, Result<std::net::SocketAddr, ClusterError>),
+    Lent(usize, Result<Lent, OnHostError>),
     Removed(NodeId, Result<(), ApplyError>),
 }
 
@@ -114,11 +124,24 @@ pub(super) struct Walk<'a> {
     changes: mpsc::Receiver<Change>,
     /// Kinds whose first list is still to come; only waited for when there is something to compare with.
     unsynced: HashSet<String>,
+    /// Kinds that the API refuses to have watched, since when: that may pass while a namespace is new.
+    unwatched: BTreeMap<String, Unwatched>,
+    /// Since when the API has not answered, as the caller was told.
+    silent_since: Option<Instant>,
     runnable: HashSet<String>,
     actions: JoinSet<Done>,
     /// Keys that are not in the Secret yet, and whether it is out of date otherwise.
     unstored: Vec<usize>,
     secret: Secret,
+    /// What was lent and is no longer, until the end of this `up`: what still looks there is not turned away.
+    returned: Vec<Lent>,
+}
+
+/// A watch that was refused.
+struct Unwatched {
+    code: u16,
+    message: String,
+    since: Instant,
 }
 
 /// How the Secret with the keys is.
@@ -137,11 +160,12 @@ impl<'a> Walk<'a> {
         let namespace = &around.session.namespace;
         let jobs = around.plan.nodes.iter().any(|node| node.id.kind == NodeKind::Job);
         let jobs = if jobs { Jobs::Some } else { Jobs::None };
-        let (watches, changes) = Watches::start(around.client.clone(), namespace, jobs);
+        let (watches, changes) = Watches::start(around.contact.clone(), namespace, jobs);
         let context = Context {
             session: around.session.id.clone(),
             namespace: namespace.clone(),
-            image_digests: BTreeMap::new(),
+            images: BTreeMap::new(),
+            on_host: BTreeMap::new(),
         };
         let runs: Vec<Run<'a>> =
             around.plan.nodes.iter().map(|node| Run::new(node, is_concerned(&around.options.scope, node))).collect();
@@ -152,7 +176,7 @@ impl<'a> Walk<'a> {
             (true, Jobs::None) => &["Deployment", "ReplicaSet", "Pod"],
             (true, Jobs::Some) => &["Deployment", "ReplicaSet", "Pod", "Job"],
         };
-        let applier = Arc::new(Applier::new(around.client.clone(), namespace));
+        let applier = Arc::new(Applier::new(around.contact.clone(), namespace));
         if let (Some(_), Some(uid)) = (&around.lodging, &*held.namespace) {
             applier.own(namespace, uid);
         }
@@ -166,10 +190,13 @@ impl<'a> Walk<'a> {
             watches,
             changes,
             unsynced: first_lists.iter().map(|kind| (*kind).to_owned()).collect(),
+            unwatched: BTreeMap::new(),
+            silent_since: None,
             runnable: HashSet::new(),
             actions: JoinSet::new(),
             unstored: Vec::new(),
             secret: Secret::Right,
+            returned: Vec::new(),
             context,
             around,
             held,
@@ -201,7 +228,6 @@ impl<'a> Walk<'a> {
                     objects: issuer.map_or(&run.objects, |entry| &entry.objects),
                     pod: run.finding.as_ref().and_then(|(finding, _)| finding.pod.as_deref()),
                     log_lines: self.around.options.log_lines,
-                    limits: &self.around.options.limits,
                 };
                 evidence::gather(asked, &mut self.observed, &mut failure).await;
             }
@@ -227,6 +253,9 @@ impl<'a> Walk<'a> {
             }
         };
         let mut lost = std::pin::pin!(lost);
+        let contact = self.around.contact.clone();
+        let mut silence = contact.silence();
+        let mut silent_for_good = std::pin::pin!(contact.lost(SILENCE));
         self.begin()?;
         loop {
             // A node that became ready may have been what another's finding waited for.
@@ -239,10 +268,11 @@ impl<'a> Walk<'a> {
             let clock = self.next_clock();
             tokio::select! {
                 reason = &mut give_up => return Err(self.given_up(reason)),
-                error = &mut lost => {
-                    let mut failure = self.failure(None, Cause::ClusterUnavailable, error.to_string());
-                    failure.hint = error.hint();
-                    return Err(failure);
+                error = &mut lost => return Err(self.lost(&error)),
+                silence = &mut silent_for_good => return Err(self.silent(&silence)),
+                Ok(()) = silence.changed() => {
+                    let now = silence.borrow_and_update().clone();
+                    self.tell_silence(now.as_ref());
                 }
                 Some(done) = self.actions.join_next(), if !self.actions.is_empty() => match done {
                     Ok(done) => self.done(done)?,
@@ -271,7 +301,7 @@ impl<'a> Walk<'a> {
         }
         match self.around.options.scope {
             Scope::All => self.begin_images(),
-            Scope::Keys(_) => {
+            Scope::Keys(_) | Scope::Services(_) => {
                 self.runnable = self.around.plan.images.keys().cloned().collect();
                 self.runnable.extend(self.around.plan.used_images().into_keys().map(str::to_owned));
             }
@@ -289,7 +319,7 @@ impl<'a> Walk<'a> {
             let provider = self.around.provider.clone();
             self.actions.spawn(async move { Done::Exposed(id, provider.expose(&target).await) });
         }
-        if let Scope::Keys(_) = self.around.options.scope {
+        if self.around.options.scope != Scope::All {
             return Ok(());
         }
         self.forget_keys()?;
@@ -358,6 +388,9 @@ impl<'a> Walk<'a> {
                     keys.push(index);
                     continue;
                 }
+                if self.expect_on_host(index) {
+                    continue;
+                }
                 self.start(index)?;
                 moved = true;
             }
@@ -418,17 +451,19 @@ impl<'a> Walk<'a> {
                     templates.iter().map(|template| template.as_text().unwrap_or_default().to_owned()).collect()
                 };
                 let image = self.around.plan.images.get(&workload.image);
-                let digest =
-                    image.and_then(|image| provider.digest(image, &text(&workload.command), &text(&workload.args)));
-                context.image_digests.extend(digest.map(|digest| (workload.image.clone(), digest)));
+                let name = &workload.image;
+                let content = image
+                    .and_then(|image| provider.content(name, image, &text(&workload.command), &text(&workload.args)));
+                context.images.extend(content.map(|content| (name.clone(), content)));
             }
             None => {
                 let images = self.around.plan.images.iter();
-                context.image_digests = images
-                    .filter_map(|(name, image)| Some((name.clone(), provider.digest(image, &[], &[])?)))
+                context.images = images
+                    .filter_map(|(name, image)| Some((name.clone(), provider.content(name, image, &[], &[])?)))
                     .collect();
             }
         }
+        context.on_host = self.on_host(node);
         let mut rendered = objects::render(self.around.plan, &node.id, &context)?;
         keys::stamp(&mut rendered, node, &self.held.keys.values());
         Ok(rendered)
@@ -489,6 +524,7 @@ impl<'a> Walk<'a> {
                 let id = NodeId::new(NodeKind::Service, port.service);
                 return Err(self.failure(Some(&id), Cause::ClusterUnavailable, message));
             }
+            Done::Lent(index, lent) => self.lent(index, lent)?,
             Done::Removed(id, Ok(())) => {
                 self.held.ledger.forget(&id);
                 self.tell(&id, NodeState::Removed, "");
@@ -504,6 +540,7 @@ fn is_concerned(scope: &Scope, node: &Node) -> bool {
     match scope {
         Scope::All => true,
         Scope::Keys(keys) if node.id.kind == NodeKind::Key => keys.contains(&node.id.name),
+        Scope::Services(names) => node.id.kind == NodeKind::Service && names.contains(&node.id.name),
         Scope::Keys(keys) => keys::uses(node).any(|name| keys.contains(name)),
     }
 }

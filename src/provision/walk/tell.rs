@@ -39,7 +39,7 @@ impl Walk<'_> {
             Stage::Waiting => NodeState::Waiting { needs: run.unmet.clone() },
             Stage::Building => NodeState::Building,
             Stage::Applying => NodeState::Applying,
-            Stage::Starting => NodeState::Starting,
+            Stage::Expected | Stage::Starting => NodeState::Starting,
             Stage::Ready => NodeState::Ready { unchanged: !run.changed },
         };
         let run = &self.runs[index];

@@ -1,5 +1,7 @@
 //! What is wrong with an object that isn't ready, by its pods and events; if nothing is, what it waits for.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::Value;
 
@@ -7,7 +9,11 @@ use super::super::pods::{self, Ended};
 use super::super::status;
 use super::super::{Finding, Limits, Patience, Role, Verdict};
 use super::{Expected, ObjectKey, Observed, one_line};
+use crate::cluster::refusal::Refusal;
 use crate::provision::failure::Cause;
+
+/// How long after a job's end its pod's may be seen.
+const PODS_END: Duration = Duration::from_secs(1);
 
 impl Observed {
     pub(super) fn pod_verdict(&self, key: &ObjectKey, expected: &Expected, role: Role, limits: &Limits) -> Verdict {
@@ -34,15 +40,32 @@ impl Observed {
         }
     }
 
-    pub(super) fn failed(&self, key: &ObjectKey, object: &Value, reason: String, message: &str) -> Finding {
-        let worst = self.current_pods(object).find(|pod| exit_code(pod).is_some_and(|code| code != 0));
+    pub(super) fn failed(
+        &self,
+        key: &ObjectKey,
+        object: &Value,
+        reason: String,
+        message: &str,
+        limits: &Limits,
+    ) -> Finding {
+        // One that is being deleted was ended from outside: how it ends explains nothing.
+        let mut pods = self.current_pods(object).filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let worst = pods.find(|pod| exit_code(pod).is_some_and(|code| code != 0));
+        // Whether the job's end or its pod's is seen first, a program that could not be started is the cause.
+        let cause = worst.filter(|_| key.kind == "Job").and_then(|pod| self.finding(pod, Role::Complete, limits));
+        if let Some(finding) = cause {
+            return finding;
+        }
         let code = worst.and_then(exit_code);
         let pod = worst.and_then(|pod| pod.metadata.name.clone());
         let finding = |cause, message| Finding { cause, message, hint: None, patience: Patience::None, pod };
         match key.kind.as_str() {
             "Job" => {
                 let ended = worst.map(|pod| format!("; its last pod {}", pods::progress(pod))).unwrap_or_default();
-                finding(Cause::JobFailed { job_reason: reason.clone(), code }, format!("{reason}: {message}{ended}"))
+                let cause = Cause::JobFailed { job_reason: reason.clone(), code };
+                // Each kind has a watch of its own: the end of its pod, which says why, may be seen a moment later.
+                let patience = if code.is_none() { Patience::For(PODS_END) } else { Patience::None };
+                Finding { patience, ..finding(cause, format!("{reason}: {message}{ended}")) }
             }
             "Deployment" => finding(Cause::ProgressDeadlineExceeded, message.to_owned()),
             _ => finding(Cause::NeverReady, format!("{key} has given up ({reason}): {message}")),
@@ -134,25 +157,27 @@ impl Observed {
             Some("Deployment") => self.newest_replica_set(object)?,
             _ => object,
         };
-        if self.current_pods(object).next().is_some() {
-            return None;
-        }
-        let message = status::condition(owner, "ReplicaFailure")
-            .filter(|failure| failure.status == "True")
-            .map(|failure| failure.message.to_owned())
-            .or_else(|| {
-                let events = self.events.get(owner["metadata"]["uid"].as_str()?)?;
-                events.iter().rfind(|event| event.reason.as_deref() == Some("FailedCreate"))?.message.clone()
-            })?;
-        let (cause, patience) = if message.contains("exceeded quota") {
-            (Cause::QuotaExceeded, Patience::For(limits.settling))
-        } else if message.contains("error looking up service account") || !message.contains("forbidden") {
-            (Cause::Forbidden, Patience::For(limits.settling))
-        } else {
-            (Cause::Forbidden, Patience::None)
+        // With pods that are there, an event may be an old one; the condition is taken back when they can be created.
+        let condition = status::condition(owner, "ReplicaFailure").filter(|failure| failure.status == "True");
+        let by_event = || {
+            let none_yet = self.current_pods(object).next().is_none();
+            let events = self.events.get(owner["metadata"]["uid"].as_str().filter(|_| none_yet)?)?;
+            events.iter().rfind(|event| event.reason.as_deref() == Some("FailedCreate"))?.message.clone()
         };
-        let message = format!("its pods cannot be created: {}", one_line(&message));
-        Some(Finding { cause, message, hint: None, patience, pod: None })
+        let message = condition.map(|failure| failure.message.to_owned()).or_else(by_event)?;
+        let refusal = Refusal::by_words(&message);
+        let patience = match refusal {
+            // Room may be made, a policy or a right be given a moment later; a namespace doesn't come back.
+            Refusal::Policy { .. } | Refusal::QuotaUnspecified { .. } | Refusal::NamespaceLost { .. } => Patience::None,
+            _ => Patience::For(limits.settling),
+        };
+        Some(Finding {
+            cause: Cause::of_refusal(&refusal).unwrap_or(Cause::Forbidden { denied: None }),
+            message: format!("its pods cannot be created: {}", one_line(&message)),
+            hint: refusal.hint(),
+            patience,
+            pod: None,
+        })
     }
 }
 

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::provision::failure::Cause;
+use crate::readiness::Patience;
 
 fn deployment(generation: i64, revision: &str, ready: i64) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment",
@@ -101,6 +102,35 @@ fn what_the_api_refuses_is_found_by_the_events_of_the_replica_set() {
 }
 
 #[test]
+fn some_pods_of_several_may_be_too_many() {
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(1, "1", 0)));
+    observed.apply(pod("1", "ContainerCreating"));
+    let mut set = replica_set("1");
+    let message = "pods \"api-1-y\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
+    set["status"]["conditions"] =
+        json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}]);
+    observed.apply(Change::Object(set.clone()));
+    assert_eq!(cause(verdict(&observed, 1)), Cause::QuotaExceeded);
+    set["status"]["conditions"] = json!([]);
+    observed.apply(Change::Object(set));
+    assert!(matches!(verdict(&observed, 1), Verdict::Waiting(_)));
+}
+
+#[test]
+fn a_policy_that_refuses_pods_is_named() {
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(1, "1", 0)));
+    observed.apply(Change::Object(replica_set("1")));
+    let refused = "Error creating: pods \"api-1-x\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true";
+    observed.apply(event("ReplicaSet", "r1", "api-1", "FailedCreate", refused));
+    assert_eq!(
+        cause(verdict(&observed, 1)),
+        Cause::AdmissionRefused { by: "PodSecurity restricted:latest".to_owned() }
+    );
+}
+
+#[test]
 fn a_volume_whose_secret_is_missing_is_found_by_the_pods_events() {
     let mut observed = Observed::default();
     observed.apply(Change::Object(deployment(1, "1", 0)));
@@ -120,7 +150,22 @@ fn a_failed_job_says_its_reason() {
     observed.apply(Change::Object(job));
     let expected = Expected { uid: "j".to_owned(), generation: 0 };
     let verdict = observed.verdict(&key, &expected, Role::Complete, &Limits::default());
+    assert!(
+        matches!(&verdict, Verdict::Failing(finding) if matches!(finding.patience, Patience::For(_))),
+        "{verdict:?}"
+    );
     assert_eq!(cause(verdict), Cause::JobFailed { job_reason: "BackoffLimitExceeded".to_owned(), code: None });
+    // Its pod's end is seen later.
+    let pod = json!({"metadata": {"namespace": "ns", "name": "m-x", "uid": "p",
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "m", "uid": "j", "controller": true}]},
+        "spec": {"containers": [{"name": "m", "image": "demo"}]},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "m", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": "no such program",
+                "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:00Z"}}}]}});
+    observed.apply(Change::Pod(Box::new(serde_json::from_value(pod).expect("a pod"))));
+    let verdict = observed.verdict(&key, &expected, Role::Complete, &Limits::default());
+    assert_eq!(cause(verdict), Cause::CommandNotFound { detail: "no such program".to_owned() });
+    assert_eq!(observed.pods_of(&key).into_iter().map(pods::progress).collect::<Vec<_>>(), ["exited with code 128"]);
 }
 
 #[test]

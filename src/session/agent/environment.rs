@@ -6,15 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::cluster::refusal::{Refusal, in_words};
 use crate::cluster::tenancy::record::Lodged;
 use crate::cluster::tenancy::{LEASE, LEASE_VARIABLE, Lodging};
 use crate::cluster::{Access, ClusterError, Provider, Removal, Setting, Tenancy, kubeconfig};
 use crate::envfile::TimeSpan;
 use crate::keys::Keyring;
 use crate::plan::{Cluster, Plan, Viewpoint};
-use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Options, Provisioner, Revoke, Scope, Session};
+use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Options, Provisioner, Revoke, Session};
 use crate::session::launch;
 use crate::session::record::Record;
 use crate::session::state::StateDirectory;
@@ -23,6 +25,10 @@ use crate::teardown::{self, Removed};
 
 /// How long what another session left may take to be gone before it is left to the next.
 const SWEEPING: Duration = Duration::from_secs(60);
+
+/// How long what has no readiness check must run on others' nodes: their kubelet looks at its containers once a second
+/// (`pkg/kubelet/kubelet.go`, `genericPlegRelistPeriod`), so a program that has ended is called running for as long.
+const STEADY: Duration = Duration::from_millis(1500);
 
 /// A cluster, and the session's things in it.
 pub struct Environment {
@@ -42,26 +48,43 @@ impl Environment {
     /// Makes the plan's kind of cluster reachable.
     ///
     /// # Errors
-    /// When it is not available: exit code 4.
+    /// When it is not available (exit code 4), or `cancel` came first; then nothing is left of what was begun.
     pub async fn start(
         plan: &Plan,
         record: &Record,
         variables: &BTreeMap<String, String>,
         keys: Keyring,
         events: &EventSink,
+        cancel: &CancellationToken,
     ) -> Result<Self, Box<Failure>> {
         let unavailable = |error: ClusterError| {
-            let mut failure =
-                Failure::new(None, Cause::ClusterUnavailable, format!("the cluster is not available: {error}"));
+            let cause = match error {
+                ClusterError::Credentials { .. } => Cause::CredentialsRefused,
+                _ => Cause::ClusterUnavailable,
+            };
+            let mut failure = Failure::new(None, cause, format!("the cluster is not available: {error}"));
             failure.hint = error.hint();
             Box::new(failure)
         };
         let directory = record.kubeconfig.parent().unwrap_or(std::path::Path::new("/"));
         // sessions/<id>, so the state directory is two up.
         let state = StateDirectory::at(directory.ancestors().nth(2).unwrap_or(directory).to_owned());
-        let setting = Setting { namespace: &record.namespace, directory, variables };
+        let setting = Setting { namespace: &record.namespace, directory, variables, state: state.path(), events };
         let provider = crate::cluster::provider(plan, setting).map_err(unavailable)?;
-        let access = provider.start().await.map_err(unavailable)?;
+        let started = tokio::select! {
+            started = provider.start() => started.map_err(unavailable),
+            () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
+        };
+        let access = match started {
+            Ok(access) => access,
+            Err(mut failure) => {
+                // What it had begun to make is nobody else's.
+                if let Err(error) = provider.remove(Duration::ZERO).await {
+                    failure.message = format!("{}; what was begun is still there: {error}", failure.message);
+                }
+                return Err(failure);
+            }
+        };
         events.send(Event::ClusterReady {
             cluster: record.cluster.clone(),
             at: u64::try_from(access.ready_after.as_millis()).unwrap_or(u64::MAX),
@@ -136,12 +159,13 @@ impl Environment {
     pub async fn up(
         &mut self,
         plan: &Plan,
-        variables: BTreeMap<String, String>,
-        scope: Scope,
+        mut options: Options,
         events: &EventSink,
         give_up: impl Future<Output = GiveUp> + Send,
     ) -> Result<(), Box<Failure>> {
-        let options = Options { environment: variables, scope, ..Options::default() };
+        if self.lodging.is_some() {
+            options.limits.steady = STEADY;
+        }
         // Also when it fails: what was applied is stopped in this order.
         self.needs = teardown::needs(plan);
         self.provisioner.up(plan, &options, events, give_up).await?;
@@ -221,7 +245,16 @@ impl Environment {
             },
             Ok(Removed::Held(by)) => by,
             Err(error) => {
-                vec![format!("namespace {} on {}: {error}; `envctl gc` tries again", lodged.namespace, lodged.server)]
+                let why = in_words(&error);
+                let hint = match &error {
+                    kube::Error::Api(status) => Refusal::of(status.code, &status.message).hint(),
+                    _ => None,
+                };
+                let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                vec![format!(
+                    "namespace {} on {}: {why}{hint}; `envctl gc` tries again",
+                    lodged.namespace, lodged.server
+                )]
             }
         }
     }

@@ -8,6 +8,7 @@
 
 mod connection;
 mod environment;
+mod memory;
 mod owner;
 mod work;
 
@@ -36,7 +37,7 @@ pub fn main() -> ExitCode {
     let Some(inheritance) = inherit(std::env::args_os().skip(2)) else {
         return ExitCode::from(2);
     };
-    keep_memory_small();
+    memory::keep_small();
     // Whatever an error quotes, the log has no keys.
     let redactor = crate::redact::Shared::default();
     let for_log = redactor.clone();
@@ -107,17 +108,6 @@ fn inherit(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<In
         }
     };
     Some(Inheritance { lock: file()?.into(), listener: file()?.into(), creator: file()?.into(), directory })
-}
-
-/// glibc gives every thread an allocator arena of its own that is never handed back; two are enough.
-fn keep_memory_small() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: mallopt only sets parameters, and no other thread exists yet.
-        unsafe {
-            libc::mallopt(libc::M_ARENA_MAX, 2);
-        }
-    }
 }
 
 /// Why an agent ended other than by `down`.

@@ -4,12 +4,13 @@
 //! first `up` fails (without `--keep`), when its cluster is lost, or after an idle time. A shared one ends when nobody
 //! has been attached for its linger, or at its time limit; whose process is gone is not attached: the kernel says so.
 
+mod ending;
 mod keys;
+mod swap;
+mod working;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,16 +24,15 @@ use tracing::{info, warn};
 use super::AgentError;
 use super::connection::{Caller, CallerId, Connection, Message};
 use super::environment::Environment;
-use super::work::{Outcome, bring_up};
-use crate::cluster::Removal;
-use crate::cluster::tenancy::record::Lodged;
-use crate::plan::NodeId;
-use crate::provision::{Cause, Event, EventSink, Failure, NodeState};
+use super::work::Outcome;
+use crate::provision::{Event, Failure};
 use crate::redact::Shared;
-use crate::session::protocol::{NodeStatus, Reply, Request, RotateRequest, Status, UpRequest};
-use crate::session::record::{Phase, Record, write_private};
+use crate::session::lookup;
+use crate::session::protocol::{NodeStatus, Reply, Request, RotateRequest, Status, SwapRequest, UpRequest};
+use crate::session::record::{Phase, Record};
 use crate::session::state::{SessionDirectory, StateDirectory};
-use crate::session::{SessionError, launch, lookup};
+use swap::HeldSwap;
+use working::{Progress, progress};
 
 /// How long services get between SIGTERM and SIGKILL at `down`, at most.
 const GRACE: Duration = Duration::from_secs(10);
@@ -47,8 +47,12 @@ struct Working {
     by: Option<CallerId>,
     /// The keys that it is about, where it isn't about everything.
     reissue: BTreeSet<String>,
+    /// The services that it is about, likewise.
+    exchange: BTreeSet<String>,
     detached: bool,
     keep: bool,
+    /// Instead of `keep`: until the creator has gone.
+    hold: bool,
     began: Instant,
     cancel: CancellationToken,
     task: JoinHandle<Outcome>,
@@ -60,6 +64,7 @@ struct Working {
 enum Asked {
     Up(Box<UpRequest>),
     Rotate(RotateRequest),
+    Swap(SwapRequest),
 }
 
 /// Why the main loop was left.
@@ -98,8 +103,14 @@ pub struct Owner {
     open: usize,
     /// Who uses the session for as long as their connection is open.
     attached: Vec<Caller>,
+    /// Who may look at what failed, for as long as they are connected.
+    held: Vec<Caller>,
     /// Since when a shared session has had no user.
     alone_since: Option<Instant>,
+    /// Services that a caller's process stands in for, by name.
+    swaps: BTreeMap<String, HeldSwap>,
+    /// Services whose pods are to come back, with who waits for that.
+    returning: BTreeMap<String, Option<Caller>>,
     born: Instant,
     ttl: Duration,
     last_use: SystemTime,
@@ -132,8 +143,11 @@ impl Owner {
             ended_for: Vec::new(),
             early: Vec::new(),
             open: 0,
+            held: Vec::new(),
             attached: Vec::new(),
             alone_since: None,
+            swaps: BTreeMap::new(),
+            returning: BTreeMap::new(),
             born: Instant::now(),
             ttl: Duration::from_secs(4 * 3600),
             last_use: SystemTime::now(),
@@ -209,6 +223,10 @@ impl Owner {
                 self.ask_rotate(caller, request);
                 None
             }
+            Message::Request(caller, Request::Swap(request)) => {
+                self.ask_swap(caller, request);
+                None
+            }
             Message::Request(caller, Request::Down { timeout }) => {
                 info!("asked to end");
                 self.patience = timeout.map_or(self.patience, Duration::from_millis);
@@ -242,10 +260,15 @@ impl Owner {
             }
             // These two never open a conversation: the connection passes them on as `Message::Cancel`.
             Message::Request(_, Request::Cancel | Request::Kill) => None,
+            Message::Cancel(caller, _) if self.is_swapper(caller) => {
+                self.end_swap(caller, true);
+                None
+            }
             Message::Cancel(caller, at_once) => self.gone(caller, if at_once { Duration::ZERO } else { GRACE }),
             Message::Gone(caller) => {
                 self.open = self.open.saturating_sub(1);
                 self.queue.retain(|(queued, _)| queued.id != caller);
+                self.end_swap(caller, false);
                 self.gone(caller, GRACE)
             }
         }
@@ -341,335 +364,11 @@ impl Owner {
         }
     }
 
-    fn begin(&mut self, caller: Option<Caller>, request: Arc<UpRequest>) {
-        info!(plan = %request.plan.file.display(), reissue = ?request.reissue, "up");
-        let (sink, events) = EventSink::channel();
-        let cancel = CancellationToken::new();
-        if request.reissue.is_empty() {
-            self.begin_all(&request);
-        }
-        self.make_current();
-        if let Some(caller) = &caller {
-            caller.reply(Reply::Accepted);
-        }
-        self.working = Some(Working {
-            by: caller.as_ref().map(|caller| caller.id),
-            reissue: request.reissue.clone(),
-            detached: request.detach,
-            keep: request.keep || request.detach,
-            began: Instant::now(),
-            cancel: cancel.clone(),
-            task: tokio::spawn(bring_up(
-                self.environment.take(),
-                request,
-                self.record.clone(),
-                self.directory.clone(),
-                self.redactor.clone(),
-                sink,
-                cancel,
-            )),
-            events,
-            followers: caller.into_iter().chain(self.early.drain(..)).collect(),
-        });
-    }
-
-    /// What an `up` that is about everything changes of the session itself.
-    fn begin_all(&mut self, request: &Arc<UpRequest>) {
-        self.ttl = Duration::from_millis(request.ttl);
-        let waiting = |node: &crate::plan::Node| NodeStatus {
-            node: node.id.clone(),
-            state: NodeState::Waiting { needs: Vec::new() },
-            detail: String::new(),
-            at: 0,
-        };
-        self.nodes = request.plan.nodes.iter().map(waiting).collect();
-        self.record.file = request.plan.file.clone();
-        self.last = Some(request.clone());
-        // For `envctl dump`, which is told nothing by an agent that is gone.
-        let written = serde_json::to_vec_pretty(&request.plan)
-            .map_err(|source| SessionError::Record { path: self.directory.plan(), source })
-            .and_then(|text| write_private(&self.directory.plan(), &text));
-        if let Err(error) = written {
-            warn!(%error, "the plan could not be written for `envctl dump`");
-        }
-    }
-
-    fn happened(&mut self, mut event: Event) {
-        if let Some(working) = &self.working {
-            // The provisioner's clock starts when the cluster is there; a caller counts from its `up`.
-            restamp(&mut event, milliseconds(working.began.elapsed()));
-        }
-        let event = self.redactor.get().of(event);
-        self.remember("event", &event);
-        match &event {
-            Event::Node { node, state, detail, at } => {
-                info!(%node, ?state, detail, at, "node");
-                self.set_node(node, state, detail, *at);
-            }
-            Event::Warning { node, message, .. } => {
-                warn!(node = node.as_ref().map(tracing::field::display), message, "warning");
-            }
-            other => info!(event = ?other, "up"),
-        }
-        if let Some(working) = &self.working {
-            for follower in &working.followers {
-                follower.reply(Reply::Event(event.clone()));
-            }
-        }
-    }
-
-    /// One more line of the timeline, for `envctl dump`.
-    fn remember(&mut self, what: &str, it: &impl serde::Serialize) {
-        let path = self.directory.timeline();
-        if self.timeline.is_none() {
-            self.timeline = OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok();
-        }
-        let line = serde_json::json!({"time": jiff::Timestamp::now().to_string(), what: it});
-        if let Some(timeline) = &mut self.timeline
-            && let Err(error) = timeline.write_all(format!("{line}\n").as_bytes())
-        {
-            warn!(%error, "the timeline could not be written");
-        }
-    }
-
-    fn set_node(&mut self, node: &NodeId, state: &NodeState, detail: &str, at: u64) {
-        let status = NodeStatus { node: node.clone(), state: state.clone(), detail: detail.to_owned(), at };
-        match self.nodes.iter_mut().find(|known| known.node == *node) {
-            Some(known) if known.state == *state => status.detail.clone_into(&mut known.detail),
-            Some(known) => *known = status,
-            None => self.nodes.push(status),
-        }
-    }
-
-    fn finish(&mut self, outcome: Outcome) -> Option<End> {
-        // What was sent before the end is told before it.
-        while let Some(event) = self.working.as_mut().and_then(|working| working.events.try_recv().ok()) {
-            self.happened(event);
-        }
-        let Working { keep, began, followers, reissue, .. } = self.working.take()?;
-        let first = self.environment.is_none() && self.record.phase == Phase::Starting;
-        self.environment = outcome.environment;
-        if self.lost.is_empty()
-            && let Some(environment) = &self.environment
-        {
-            self.lost.spawn(environment.lost());
-        }
-        let took = milliseconds(began.elapsed());
-        match outcome.result {
-            Ok(record) => {
-                self.nodes.retain(|node| node.state != NodeState::Removed);
-                info!(took, "ready");
-                self.record = record;
-                if reissue.is_empty() {
-                    self.failure = None;
-                }
-                for follower in followers {
-                    follower.reply(Reply::Up { record: Box::new(self.record.clone()), took });
-                }
-            }
-            Err(failure) if !reissue.is_empty() => {
-                let failure = self.redactor.get().of(failure);
-                self.remember("failure", &failure);
-                self.not_reissued(&reissue, &failure);
-                for follower in followers {
-                    follower.reply(Reply::Failed { failure: failure.clone(), kept: true });
-                }
-            }
-            Err(failure) => {
-                let failure = self.redactor.get().of(failure);
-                self.remember("failure", &failure);
-                warn!(reason = failure.cause.reason(), message = failure.message, "up failed");
-                let kept = keep || !first;
-                if kept && first {
-                    // Before it is told: who was told may look at the record.
-                    self.record.phase = Phase::Failed;
-                    self.record.shared = None;
-                    if let Err(error) = self.record.write(&self.directory.record_path()) {
-                        warn!(%error, "the record could not be written");
-                    }
-                }
-                for follower in &followers {
-                    follower.reply(Reply::Failed { failure: failure.clone(), kept });
-                }
-                if !kept {
-                    self.ended_for.extend(followers);
-                    return Some(End { why: None, by: EndedBy::Request, grace: GRACE });
-                }
-                self.failure = Some(failure);
-            }
-        }
-        match self.queue.pop_front() {
-            Some((caller, Asked::Up(request))) => self.begin(Some(caller), request.into()),
-            Some((caller, Asked::Rotate(request))) => self.ask_rotate(caller, request),
-            None => {}
-        }
-        None
-    }
-
     fn status(&self) -> Status {
         Status { record: self.record.clone(), nodes: self.nodes.clone(), idle_end: milliseconds(self.until_idle_end()) }
-    }
-
-    /// Tests say that they use the session by the time of the lock file.
-    fn last_use(&self) -> SystemTime {
-        let touched = std::fs::metadata(self.directory.lock()).and_then(|lock| lock.modified());
-        touched.map_or(self.last_use, |touched| touched.max(self.last_use))
-    }
-
-    fn until_idle_end(&self) -> Duration {
-        let unused = SystemTime::now().duration_since(self.last_use()).unwrap_or_default();
-        self.ttl.saturating_sub(unused)
-    }
-
-    /// Until the session may have to end by itself.
-    fn until_due(&self) -> Duration {
-        let idle = self.until_idle_end();
-        let Some(shared) = &self.record.shared else { return idle };
-        let left = |milliseconds, since: Instant| Duration::from_millis(milliseconds).saturating_sub(since.elapsed());
-        let linger = self.alone_since.map_or(Duration::MAX, |since| left(shared.linger, since));
-        idle.min(linger).min(left(shared.limit, self.born))
-    }
-
-    fn due(&mut self) -> Option<End> {
-        let Some(shared) = &self.record.shared else { return self.idle() };
-        let passed = |milliseconds, since: Instant| since.elapsed() >= Duration::from_millis(milliseconds);
-        let (why, by) = if passed(shared.limit, self.born) {
-            ("its time limit was over", EndedBy::Itself)
-        } else if self.alone_since.is_some_and(|since| passed(shared.linger, since)) {
-            ("nobody uses it any more", EndedBy::Request)
-        } else {
-            return self.idle();
-        };
-        Some(End { why: Some(why.to_owned()), by, grace: GRACE })
-    }
-
-    fn idle(&mut self) -> Option<End> {
-        if self.open > 0 || self.working.is_some() {
-            self.last_use = SystemTime::now();
-            return None;
-        }
-        if !self.until_idle_end().is_zero() {
-            return None;
-        }
-        Some(End { why: Some("nothing used it for its idle time".to_owned()), by: EndedBy::Itself, grace: GRACE })
-    }
-
-    /// What was not waited for on a cluster that isn't the session's own.
-    fn lodged(&self) -> Vec<String> {
-        match Lodged::read(self.directory.path()) {
-            Ok(Some(lodged)) => {
-                vec![format!("namespace {} on {}: `envctl gc` removes it", lodged.namespace, lodged.server)]
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Takes everything away and says so to everyone who waits.
-    async fn end(&mut self, mut end: End, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<(), AgentError> {
-        info!(why = end.why, "ending");
-        self.record.phase = Phase::Ending;
-        if let Err(error) = self.record.write(&self.directory.record_path()) {
-            warn!(%error, "the record could not be written");
-        }
-        let mut others = Vec::new();
-        let removal = {
-            let mine = (self.working.take(), self.environment.take());
-            let removing = take_away(mine, self.last.take(), end.grace, self.patience, &mut others);
-            tokio::pin!(removing);
-            loop {
-                tokio::select! {
-                    removal = &mut removing => break removal,
-                    Some(message) = messages.recv() => match message {
-                        Message::Request(caller, Request::Down { .. }) => self.ended_for.push(caller),
-                        Message::Request(caller, Request::Status) => caller.reply(Reply::Status(Box::new(self.status()))),
-                        Message::Request(caller, _) => caller.reply(Reply::Ending),
-                        Message::Cancel(_, true) => {
-                            end.why = Some("it was killed".to_owned());
-                            break Removal { killed: Vec::new(), left: self.lodged() };
-                        }
-                        Message::Cancel(_, false) | Message::Gone(_) => {}
-                    },
-                }
-            }
-        };
-        others.append(&mut self.attached);
-        lookup::clear_current(&self.record.root, &self.record.id);
-        match (&end.by, &end.why) {
-            (EndedBy::Itself, Some(why)) => launch::leave_word(&self.state, &self.directory, why)?,
-            _ => launch::remove_own(&self.state, &self.directory)?,
-        }
-        for caller in self.ended_for.drain(..) {
-            caller.reply(Reply::Ended { removal: removal.clone(), why: None });
-        }
-        for caller in others.into_iter().chain(self.early.drain(..)) {
-            caller.reply(Reply::Ended { removal: removal.clone(), why: end.why.clone() });
-        }
-        for (caller, _) in self.queue.drain(..) {
-            caller.reply(Reply::Ending);
-        }
-        info!("ended");
-        Ok(())
-    }
-}
-
-/// Stops an `up` at work and removes what is there. The callers of the `up` go to `others`.
-async fn take_away(
-    (working, mut environment): (Option<Working>, Option<Environment>),
-    last: Option<Arc<UpRequest>>,
-    grace: Duration,
-    patience: Duration,
-    others: &mut Vec<Caller>,
-) -> Removal {
-    if let Some(mut working) = working {
-        working.cancel.cancel();
-        others.append(&mut working.followers);
-        match working.task.await {
-            Ok(outcome) => environment = outcome.environment,
-            Err(error) => warn!(%error, "the up at work ended badly"),
-        }
-    }
-    match environment {
-        Some(environment) => environment.remove(last.as_ref().map(|request| &request.plan), grace, patience).await,
-        None => Removal::default(),
     }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn restamp(event: &mut Event, now: u64) {
-    match event {
-        Event::ClusterReady { at, .. }
-        | Event::BuildStarted { at, .. }
-        | Event::BuildFinished { at, .. }
-        | Event::Node { at, .. }
-        | Event::Warning { at, .. }
-        | Event::Ready { at, .. } => *at = now,
-    }
-}
-
-/// What comes next of the `up` at work; pending for ever while there is none.
-async fn progress(working: &mut Option<Working>) -> Progress {
-    let Some(working) = working else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        biased;
-        Some(event) = working.events.recv() => Progress::Event(event),
-        outcome = &mut working.task => Progress::Finished(Box::new(outcome.unwrap_or_else(|error| Outcome {
-            environment: None,
-            result: Err(Box::new(Failure::new(
-                None,
-                Cause::ClusterUnavailable,
-                format!("the agent failed: {error}; its log says more"),
-            ))),
-        }))),
-    }
-}
-
-/// What an `up` at work gives.
-enum Progress {
-    Event(Event),
-    Finished(Box<Outcome>),
 }

@@ -1,5 +1,6 @@
 //! One `up` at work: a task of its own, whose [`Outcome`] comes back to the owner.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::environment::Environment;
 use crate::keys::Keyring;
-use crate::provision::{Cause, EventSink, Failure, GiveUp, Scope};
+use crate::provision::{Cause, EventSink, Failure, GiveUp, Options, Scope, Swap};
 use crate::redact::Shared;
 use crate::session::protocol::UpRequest;
 use crate::session::record::{Phase, Record, write_private};
@@ -24,14 +25,20 @@ pub struct Outcome {
 /// One `up`, from the cluster's start to the record on disk.
 pub async fn bring_up(
     environment: Option<Environment>,
-    request: Arc<UpRequest>,
+    (request, swaps): (Arc<UpRequest>, BTreeMap<String, Swap>),
     record: Record,
     directory: SessionDirectory,
     redactor: Shared,
     events: EventSink,
     cancel: CancellationToken,
 ) -> Outcome {
-    let keys = Keyring::new(directory.keys_path(), redactor);
+    let mut keys = Keyring::new(directory.keys_path(), redactor);
+    for (name, secret) in request.plan.notify.iter().flat_map(|notify| notify.secrets(&request.environment)) {
+        // Where the disk is full, what follows says so.
+        if let Err(error) = keys.hide(name, secret) {
+            tracing::warn!(%error, "a secret of `notify` could not be kept for the redactor");
+        }
+    }
     let started = match environment {
         Some(environment) if *environment.cluster() != request.plan.cluster => {
             let failure = Failure::new(
@@ -43,22 +50,19 @@ pub async fn bring_up(
             return Outcome { environment: Some(environment), result: Err(Box::new(failure.with_hint(hint))) };
         }
         Some(environment) => Ok(environment),
-        None => tokio::select! {
-            started = Environment::start(&request.plan, &record, &request.environment, keys, &events) => started,
-            () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
-        },
+        None => Environment::start(&request.plan, &record, &request.environment, keys, &events, &cancel).await,
     };
     let mut environment = match started {
         Ok(environment) => environment,
         Err(failure) => return Outcome { environment: None, result: Err(failure) },
     };
-    let result = provision(&mut environment, &request, record, &directory, &events, &cancel).await;
+    let result = provision(&mut environment, (&request, swaps), record, &directory, &events, &cancel).await;
     Outcome { environment: Some(environment), result }
 }
 
 async fn provision(
     environment: &mut Environment,
-    request: &UpRequest,
+    (request, swaps): (&UpRequest, BTreeMap<String, Swap>),
     mut record: Record,
     directory: &SessionDirectory,
     events: &EventSink,
@@ -86,9 +90,14 @@ async fn provision(
             () = cancel.cancelled() => GiveUp::Interrupted,
         }
     };
-    let scope = if request.reissue.is_empty() { Scope::All } else { Scope::Keys(request.reissue.clone()) };
+    let scope = match (request.reissue.is_empty(), request.exchange.is_empty()) {
+        (false, _) => Scope::Keys(request.reissue.clone()),
+        (true, false) => Scope::Services(request.exchange.clone()),
+        (true, true) => Scope::All,
+    };
     let is_all = scope == Scope::All;
-    environment.up(&request.plan, request.environment.clone(), scope, events, give_up).await?;
+    let options = Options { environment: request.environment.clone(), scope, swaps, ..Options::default() };
+    environment.up(&request.plan, options, events, give_up).await?;
     record.exports = environment.exports(&request.plan, &record)?;
     record.addresses = environment.addresses();
     if record.ready.is_none() {

@@ -41,6 +41,10 @@ cgroupRoot: %[5]s
 # Machines with cgroups of version 1 are fine for tests.
 failCgroupV1: false
 failSwapOn: false
+# Not the machine's own: a kubelet removes the logs of pods that it doesn't know, those of other clusters on the machine too.
+podLogsDir: %[1]s/log/pods
+# What the embedded cluster does (ARCHITECTURE.md, Decisions): a crash loop is one within seconds.
+featureGates: {ReduceDefaultCrashLoopBackOffDecay: true}
 # The machine is not the cluster's own: its full disk is no reason to evict pods (as kind does it).
 imageGCHighThresholdPercent: 100
 evictionHard: {nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%"}

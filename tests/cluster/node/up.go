@@ -132,6 +132,9 @@ func link(p place, pid int) error {
 		{"link", "add", p.hostInterface(), "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(pid)},
 		{"address", "add", p.hostAddress() + "/30", "dev", p.hostInterface()},
 		{"link", "set", p.hostInterface(), "up"},
+		// The way back to pods: nothing masquerades them, and a process of this machine may stand in for a service there. All clusters
+		// have one range for pods: the first has the route, and the next one when that is gone.
+		{"route", "append", nodePodRange, "via", p.nodeAddress(), "dev", p.hostInterface()},
 	} {
 		if output, err := exec.Command("ip", arguments...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %s: %w: %s", strings.Join(arguments, " "), err, output)

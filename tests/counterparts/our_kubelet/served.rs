@@ -17,7 +17,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::MutexGuard;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,24 +28,17 @@ use crate::real::{self, RealApi};
 /// There is no scheduler: pods name their node.
 pub const NODE_OF_PODS: Option<&str> = Some("node");
 
-/// Upstream's node authorizer lets a node `get` a claim (its kubelet polls), but not watch it as ours does. A known difference: under a
-/// real API server our kubelet would not see claims.
-pub const NODES_WATCH_CLAIMS: bool = false;
-
-/// The tests share names.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
 pub struct Served {
     api: &'static RealApi,
     stop: CancellationToken,
     tasks: TaskTracker,
-    _turn: MutexGuard<'static, ()>,
+    _turn: MutexGuard<'static, u32>,
 }
 
 impl Served {
     /// Pods reach the API server at its service's address.
     pub async fn start(runtime: &Arc<ProcessRuntime>) -> Option<Self> {
-        let turn = ONE_AT_A_TIME.lock().await;
+        let turn = real::ONE_AT_A_TIME.lock().await;
         // Starting it takes seconds in which this thread must not be missed by the runtime.
         let api = tokio::task::block_in_place(real::api)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

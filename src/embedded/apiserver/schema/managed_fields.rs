@@ -10,6 +10,7 @@
 //! ownership of a field that it didn't touch.
 
 mod entries;
+mod fit;
 mod merge;
 mod remove;
 mod set;
@@ -104,13 +105,13 @@ pub fn apply(
     }
     let applier = Entry::apply(manager, subresource);
     let merged = merge::merge(ty, Some(&bare), &config).map_err(|problem| untyped(applied, problem))?;
-    let last = managers.get(&applier).cloned();
+    let last = managers.get_mut(&applier).cloned();
     let owned = to_field_set(ty, &config).recursive_difference(&ignored);
     let time = managers.time(&applier);
     managers.insert(applier.clone(), owned, time);
     managers.set_version(&applier, &version);
     let merged = match last.filter(|last| !last.is_empty()) {
-        Some(last) => prune(ty, merged, &managers, &last),
+        Some(last) => prune(ty, merged, &mut managers, &last),
         None => merged,
     };
     let changes = compare(ty, &bare, &merged).excluding(&ignored);
@@ -159,16 +160,19 @@ pub fn update(gvk: Gvk<'_>, old: Option<&Value>, mut new: Value, manager: &str, 
     let before = managed(old);
     // `decodeLiveOrNew`: a client may write managedFields itself; an empty list means it doesn't know of them.
     let is_given = |given: &Value| given.as_array().is_some_and(|list| !list.is_empty());
-    let source = given.filter(|given| subresource.is_empty() && is_given(given));
-    let mut managers = entries::decode(source.as_ref().or(before));
+    let source = given.filter(|given| subresource.is_empty() && is_given(given) && before != Some(given));
+    let mut managers = match &source {
+        Some(given) => entries::decode_given(given),
+        None => entries::decode(before),
+    };
     let changes = compare(ty, old, &new).excluding(&ignored);
     let updater = Entry::update(manager, &version, subresource);
-    let nobody = Entry::update("", "", "");
-    let _ = settle(&mut managers, &changes, &nobody, true);
+    managers.take(&changes.removed);
+    managers.take_from_others(&updater, &changes.changed);
+    // What the updater has of it already stays: that names the object, and nobody owns it.
     let taken = without_meta(changes.changed);
     if !taken.is_empty() {
-        let set = managers.get(&updater).map_or_else(|| taken.clone(), |previous| previous.union(&taken));
-        managers.insert(updater, set, Some(now.to_owned()));
+        managers.add(updater, taken, now);
     }
     managers.drop_empty();
     let mut fields = managers.encode();
@@ -196,15 +200,13 @@ fn settle(
             return Err(conflicts);
         }
     }
-    managers.each_other(writer, |set| {
-        set.subtract(&changes.changed);
-        set.subtract(&changes.removed);
-    });
+    managers.take_from_others(writer, &changes.changed);
+    managers.take_from_others(writer, &changes.removed);
     Ok(())
 }
 
 /// `Updater.prune`: removes what the applier applied last time, not this time, and nobody else owns.
-fn prune(ty: Ty, merged: Value, managers: &Managers, last: &Set) -> Value {
+fn prune(ty: Ty, merged: Value, managers: &mut Managers, last: &Set) -> Value {
     let last = last.with_named_fields(ty);
     let pruned = remove::remove(ty, &merged, &last);
     let merged_set = to_field_set(ty, &merged).with_named_fields(ty);
@@ -289,15 +291,21 @@ fn conflict(entry: &Entry, path: &Path, managers: &Managers) -> Conflict {
     Conflict { message: format!("conflict with {manager}"), field: set::show(path), manager }
 }
 
+/// Whether an applied object, as it was sent, fits its type.
+///
+/// # Errors
+/// [`ApplyError::Untyped`].
+pub fn check_fit(gvk: Gvk<'_>, sent: &Value) -> Result<(), ApplyError> {
+    fit::problem(Ty::of(gvk), sent).map_or(Ok(()), |problem| Err(untyped(sent, problem)))
+}
+
 fn untyped(applied: &Value, problem: String) -> ApplyError {
     let text = |pointer: &str| applied.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let object = format!(
-        "{}/{}; {}, Kind={}",
-        text("/metadata/namespace"),
-        text("/metadata/name"),
-        text("/apiVersion"),
-        text("/kind")
-    );
+    let version = text("/apiVersion");
+    // `GroupVersionKind.String`: the core group's name is empty.
+    let core = if version.contains('/') { "" } else { "/" };
+    let object =
+        format!("{}/{}; {core}{version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"));
     ApplyError::Untyped { object, problem }
 }
 

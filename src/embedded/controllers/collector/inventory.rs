@@ -1,5 +1,7 @@
 //! Watches the metadata of everything that can be deleted, whatever its kind, and follows custom resources as they come and go.
 //!
+//! It starts with the first deletion of anything that has a shared cache, or a moment after the cluster.
+//!
 //! Neighbours: the collector's graph and the namespace controller hear every change. Kinds that have a shared cache are heard through it,
 //! not watched twice. Upstream re-reads discovery every 30 s; here a change of a CustomResourceDefinition or APIService is what triggers it.
 
@@ -14,7 +16,7 @@ use kube::Client;
 use kube::core::ApiResource;
 use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::watcher;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::shared::cache::{Cache, Cached, Change};
@@ -24,6 +26,10 @@ use crate::reading;
 
 /// How long to wait after discovery failed: upstream's resync period of the collector.
 const REDISCOVER: Duration = Duration::from_secs(30);
+
+/// How long the inventory waits for something to do before it starts by itself. A watch of every kind there is costs a twentieth of what
+/// bringing up an environment takes, and until something is deleted nobody needs them.
+const START: Duration = Duration::from_secs(2);
 
 /// A kind that the API serves.
 #[derive(Clone, Debug)]
@@ -53,6 +59,8 @@ pub struct Inventory {
     kinds: watch::Sender<Option<Arc<Vec<Kind>>>>,
     listeners: Mutex<Vec<Listener>>,
     synced: watch::Sender<bool>,
+    /// That something is being deleted: the other kinds matter from now on.
+    wanted: Notify,
 }
 
 /// Events are neither owned nor owners worth tracking (upstream's `ignoredResources`).
@@ -75,7 +83,12 @@ type WatchEvent = Result<watcher::Event<Metadata>, watcher::Error>;
 
 impl Default for Inventory {
     fn default() -> Self {
-        Self { kinds: watch::Sender::new(None), listeners: Mutex::default(), synced: watch::Sender::new(false) }
+        Self {
+            kinds: watch::Sender::new(None),
+            listeners: Mutex::default(),
+            synced: watch::Sender::new(false),
+            wanted: Notify::new(),
+        }
     }
 }
 
@@ -87,6 +100,7 @@ impl Inventory {
 
     /// The kinds, once discovery has answered for the first time.
     pub async fn kinds(&self) -> Arc<Vec<Kind>> {
+        self.wanted.notify_one();
         let mut kinds = self.kinds.subscribe();
         // The sender lives in self, so the wait cannot fail while we hold it.
         let known = kinds.wait_for(Option::is_some).await.ok().and_then(|kinds| kinds.clone());
@@ -116,8 +130,16 @@ impl Inventory {
     fn listen<K: Cached>(self: &Arc<Self>, cache: &Cache<K>) {
         let (this, resource) = (self.clone(), Arc::new(ApiResource::erase::<K>(&())));
         cache.on_change(move |change| match change {
-            Change::Applied { new, .. } => this.tell(&Seen::There(&resource, new.meta())),
-            Change::Deleted(last) => this.tell(&Seen::Gone(last.meta())),
+            Change::Applied { new, .. } => {
+                if new.meta().deletion_timestamp.is_some() {
+                    this.wanted.notify_one();
+                }
+                this.tell(&Seen::There(&resource, new.meta()));
+            }
+            Change::Deleted(last) => {
+                this.wanted.notify_one();
+                this.tell(&Seen::Gone(last.meta()));
+            }
         });
     }
 
@@ -138,11 +160,15 @@ impl Inventory {
         }
     }
 
-    /// Discovers and watches until `shutdown`.
+    /// Discovers and watches until `shutdown`, from the first deletion on or after a while.
     pub async fn run(&self, client: Client, shutdown: CancellationToken) {
+        let watching = async {
+            let _either_starts_it = tokio::time::timeout(START, self.wanted.notified()).await;
+            self.watch(client).await;
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.watch(client) => {}
+            () = watching => {}
         }
     }
 

@@ -59,6 +59,8 @@ pub enum StartOutcome {
     },
     /// It could not be made; tried again later.
     NotMade(Waiting),
+    /// The node has ended, and every pod with it.
+    NodeGone,
     /// The pod is going; nothing was started.
     Dropped,
 }

@@ -20,8 +20,9 @@ use super::super::io::Stream;
 use super::super::logs;
 use super::super::logs::writer::Writer;
 use super::super::objects::{Watched, current};
+use super::super::quantity::Milli;
 use super::super::restart::{Backoff, Verdict};
-use super::super::runtime::{ContainerConfig, Mount, Process, RunAs, RuntimeError};
+use super::super::runtime::{ContainerConfig, Limits, Mount, Process, Pull, RunAs, RuntimeError};
 use super::super::volumes::keeper::{Prepared, sub_path};
 use super::container::Streams;
 use super::messages::{Live, Message, StartOutcome};
@@ -110,6 +111,7 @@ impl Start {
                 self.event(Kind::Warning, "Failed", format!("Error: {why}"));
                 StartOutcome::NotRun { id, why }
             }
+            Err(RuntimeError::NodeGone) => StartOutcome::NodeGone,
             Err(error) => self.not_made("CreateContainerError", error.to_string()),
         }
     }
@@ -126,7 +128,7 @@ impl Start {
         log: Option<Writer>,
         tty: bool,
     ) -> std::io::Result<(Live, Supervision)> {
-        let stdout = Arc::new(Stream::new(process.stdout)?);
+        let stdout = Arc::new(Stream::new(process.stdout)?.with_terminal(process.resize));
         let stderr = process.stderr.map(Stream::new).transpose()?.map(Arc::new);
         let stdin = process.stdin.map(Stream::new).transpose()?.map(Arc::new);
         let (attach, attached) = mpsc::channel(1);
@@ -226,6 +228,7 @@ impl Start {
             read_only_root: own.and_then(|own| own.read_only_root_filesystem).unwrap_or(false),
             stdin: self.spec.stdin.unwrap_or(false),
             tty: self.spec.tty.unwrap_or(false),
+            limits: limits(&self.spec),
         };
         Ok((config, log))
     }
@@ -234,6 +237,7 @@ impl Start {
     async fn image(&self) -> Image {
         let name = self.spec.image.clone().unwrap_or_default();
         let mut images = self.context.images.clone();
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let mut backoff = Backoff::of_images();
         loop {
             if let Some(image) = images.borrow_and_update().get(&name) {
@@ -242,16 +246,36 @@ impl Start {
                 self.event(Kind::Normal, "Pulled", message);
                 return image.clone();
             }
-            if self.spec.image_pull_policy.as_deref() == Some("Never") {
+            let pull = match self.spec.image_pull_policy.as_deref() {
+                Some("Never") => Pull::Never,
+                Some("Always") => Pull::Always,
+                _ => Pull::IfNotPresent,
+            };
+            let began = Instant::now();
+            let found = self.context.runtime.image(&uid, &name, pull).await;
+            if let Some(Ok(found)) = found {
+                let message = if found.fresh {
+                    let took = super::super::restart::go_seconds(began.elapsed());
+                    format!("Successfully pulled image {name:?} in {took}")
+                } else {
+                    format!("Container image {name:?} already present on machine and can be accessed by the pod")
+                };
+                self.event(Kind::Normal, "Pulled", message);
+                return found.image;
+            }
+            if pull == Pull::Never {
                 let message = format!("Container image {name:?} is not present with pull policy of Never");
                 self.event(Kind::Warning, "ErrImageNeverPull", message.clone());
                 self.event(Kind::Warning, "Failed", "Error: ErrImageNeverPull");
                 self.stuck("ErrImageNeverPull", message).await;
             } else {
-                let why = format!(
-                    "the environment file doesn't say how to run {name:?}; map it there: \
-                     images: {{ {name:?}: {{ process: {{ entrypoint: [PROGRAM] }} }} }}"
-                );
+                let why = match found {
+                    Some(Err(error)) => error.to_string(),
+                    _ => format!(
+                        "the environment file doesn't say how to run {name:?}; map it there: \
+                         images: {{ {name:?}: {{ process: {{ entrypoint: [PROGRAM] }} }} }}"
+                    ),
+                };
                 self.event(Kind::Normal, "Pulling", format!("Pulling image {name:?}"));
                 self.event(Kind::Warning, "Failed", format!("Failed to pull image {name:?}: {why}"));
                 self.event(Kind::Warning, "Failed", "Error: ErrImagePull");
@@ -360,6 +384,15 @@ fn make_termination_file(path: &Path) -> std::io::Result<()> {
     std::fs::write(path, b"")?;
     // Whoever the container runs as may write (`kubelet_pods.go`: 0666, whatever the umask).
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+}
+
+fn limits(spec: &Container) -> Limits {
+    let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let of = |name: &str, unit: &str| {
+        let quantity = Milli::parse(&limits?.get(name)?.0)?;
+        u64::try_from(quantity.divided_by(Milli::parse(unit)?)).ok()
+    };
+    Limits { memory: of("memory", "1"), milli_cpus: of("cpu", "1m") }
 }
 
 /// Who it runs as: the container's word, the pod's, the image's. The error is `CreateContainerConfigError`.

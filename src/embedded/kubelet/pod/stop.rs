@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::probe::check::{self, Site};
+use super::super::probe::check::{self, Site, Trouble};
 use super::super::runtime::{ExitStatus, Signals};
 
 /// A hook may take as long as its container lives; this only bounds what nobody bounds.
@@ -17,7 +17,8 @@ const HOOK: Duration = Duration::from_secs(24 * 3600);
 /// Runs a hook. The error is for the log and the status, not for events (secrets may leak).
 pub async fn hook(site: &Site, container: &Container, handler: &LifecycleHandler) -> Result<(), String> {
     if let Some(action) = &handler.exec {
-        check::exec(site, action, HOOK).await.map_err(|output| {
+        check::exec(site, action, HOOK).await.map_err(|trouble| {
+            let (Trouble::Failed(output) | Trouble::Errored(output)) = trouble;
             format!(
                 "Exec lifecycle hook ({:?}) for Container {:?} failed, message: {output:?}",
                 action.command.as_deref().unwrap_or_default(),

@@ -33,27 +33,39 @@ pub struct Site {
     pub container_id: String,
 }
 
-/// Runs a probe once. The error is what its event says.
-pub async fn probe(site: &Site, container: &Container, probe: &Probe, timeout: Duration) -> Result<(), String> {
+/// Why a probe did not succeed, in its event's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It was made, and the answer is no.
+    Failed(String),
+    /// It could not be made, which says nothing about the container.
+    Errored(String),
+}
+
+/// Runs a probe once.
+pub async fn probe(site: &Site, container: &Container, probe: &Probe, timeout: Duration) -> Result<(), Trouble> {
     if let Some(action) = &probe.exec {
         exec(site, action, timeout).await
     } else if let Some(action) = &probe.http_get {
-        http_get(site, container, action, "kube-probe/1.36", timeout).await
+        http_get(site, container, action, "kube-probe/1.36", timeout).await.map_err(Trouble::Failed)
     } else if let Some(action) = &probe.tcp_socket {
-        tcp(site, container, action, timeout).await
+        tcp(site, container, action, timeout).await.map_err(Trouble::Failed)
     } else {
-        Err("grpc probes are not supported on this node: use httpGet, tcpSocket or exec".to_owned())
+        let words = "grpc probes are not supported on this node: use httpGet, tcpSocket or exec";
+        Err(Trouble::Failed(words.to_owned()))
     }
 }
 
-/// A command; its output is the message.
-pub async fn exec(site: &Site, action: &ExecAction, timeout: Duration) -> Result<(), String> {
+/// A command; its output is the message. `pkg/probe/exec/exec.go`: what has no exit code and was in time is an error.
+pub async fn exec(site: &Site, action: &ExecAction, timeout: Duration) -> Result<(), Trouble> {
     let argv = action.command.clone().unwrap_or_default();
     match command::run(&*site.runtime, &site.container_id, &argv, timeout).await {
         Ok((status, _)) if status.code() == 0 => Ok(()),
-        Ok((_, output)) => Err(output),
-        Err(error @ CommandError::TimedOut { .. }) => Err(error.to_string()),
-        Err(error) => Err(format!("unable to start container process: {error}")),
+        Ok((_, output)) => Err(Trouble::Failed(output)),
+        Err(error @ CommandError::TimedOut { .. }) => Err(Trouble::Failed(error.to_string())),
+        Err(error) => Err(Trouble::Errored(format!(
+            "rpc error: code = Unknown desc = failed to exec in container: unable to start container process: {error}"
+        ))),
     }
 }
 

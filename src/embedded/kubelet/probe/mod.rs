@@ -6,7 +6,7 @@ pub mod schedule;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::time::Instant;
 
-use self::check::Site;
+use self::check::{Site, Trouble};
 use self::schedule::{Schedule, Settings};
 
 /// Which of a container's probes.
@@ -45,8 +45,8 @@ impl ProbeKind {
 pub enum Report {
     /// The threshold was reached: this is its state now.
     Settled(bool),
-    /// It failed, in these words.
-    Failed(String),
+    /// It did not succeed.
+    Trouble(Trouble),
 }
 
 /// Probes for as long as `tell` listens; a startup probe ends when it has settled, a liveness probe when it
@@ -67,10 +67,13 @@ where
         let began = Instant::now();
         let result = check::probe(&site, &container, probe, settings.timeout).await;
         let now = Instant::now();
-        let step = schedule.note(result.is_ok(), now - start, now - began);
-        if let Err(words) = result
+        let step = match &result {
+            Err(Trouble::Errored(_)) => schedule.erred(now - start, now - began),
+            other => schedule.note(other.is_ok(), now - start, now - began),
+        };
+        if let Err(trouble) = result
             && step.report
-            && !tell(Report::Failed(words)).await
+            && !tell(Report::Trouble(trouble)).await
         {
             return;
         }

@@ -100,11 +100,27 @@ impl Schedule {
             let settled = (self.run >= self.settings.success_threshold).then_some(true);
             return Step { settled, report: false, wait: self.settings.period };
         }
-        let slot = u64::try_from(since_start.as_nanos() / self.settings.period.as_nanos().max(1)).unwrap_or(u64::MAX);
+        let slot = self.slot(since_start);
         if slot > 0 && self.counted_slot != Some(slot) {
             self.counted_slot = Some(slot);
             self.run = self.run.saturating_add(1);
         }
+        let settled = (self.run >= self.settings.failure_threshold).then_some(false);
+        Step { settled, ..self.again(since_start, took) }
+    }
+
+    /// Takes that a probe could not be made: nothing follows from it (`worker.go`: the result is thrown away).
+    pub fn erred(&mut self, since_start: Duration, took: Duration) -> Step {
+        self.again(since_start, took)
+    }
+
+    fn slot(&self, since_start: Duration) -> u64 {
+        u64::try_from(since_start.as_nanos() / self.settings.period.as_nanos().max(1)).unwrap_or(u64::MAX)
+    }
+
+    /// What follows without a success: whether it is told, and when the next one is.
+    fn again(&mut self, since_start: Duration, took: Duration) -> Step {
+        let slot = self.slot(since_start);
         let worth = slot > 0 || since_start >= Duration::from_secs(1);
         let report = worth && self.reported_slot != Some(slot);
         if report {
@@ -112,9 +128,7 @@ impl Schedule {
         }
         let failing = since_start.saturating_sub(self.failing_since);
         let wait = (failing / RETRY_PART).max(took * PROBE_PART).max(self.settings.shortest_retry);
-        let wait = wait.min(self.settings.period);
-        let settled = (self.run >= self.settings.failure_threshold).then_some(false);
-        Step { settled, report, wait }
+        Step { settled: None, report, wait: wait.min(self.settings.period) }
     }
 }
 

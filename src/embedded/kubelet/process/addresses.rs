@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-/// The node, as pods see it: the bridge's address and their gateway.
+/// The node, as pods see it: their gateway.
 pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
-/// Length of the pods' network prefix (10.244.0.0/16).
+/// Every pod address is in this network.
+pub const POD_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 0);
+/// Its prefix length.
 pub const POD_PREFIX: u8 = 16;
 /// Every service address is in this network.
 pub const SERVICE_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 0);
 /// Its prefix length.
 pub const SERVICE_PREFIX: u8 = 16;
 
-/// The most pods that a node can have: a Linux bridge has 1,024 ports.
+/// The most pods that a node can have: nine times what upstream's kubelet has unless told otherwise (`maxPods`).
 pub const MAX_PODS: usize = 1023;
 
 /// Gives pods their addresses. A freed address is used again as late as possible, so that what still
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_as_many_as_a_bridge_has_ports_for() {
+    fn there_are_as_many_as_a_node_may_have() {
         let mut addresses = PodAddresses::default();
         let mut given: Vec<_> = (0..MAX_PODS).map(|pod| addresses.assign(&pod.to_string()).unwrap()).collect();
         assert_eq!(addresses.assign("one more"), None);

@@ -134,6 +134,26 @@ impl ProcessRuntime {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An address for a pod that another runtime makes in the node's network; `None` when there are too many.
+    pub fn assign_address(&self, pod_uid: &str) -> Option<std::net::Ipv4Addr> {
+        self.addresses().assign(pod_uid)
+    }
+
+    /// Frees it.
+    pub fn release_address(&self, pod_uid: &str) {
+        self.addresses().release(pod_uid);
+    }
+
+    /// The node's network namespace.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub async fn network_namespace(&self) -> Result<OwnedFd, RuntimeError> {
+        let id = self.link.next_id();
+        let answer = self.link.request(id, Request::Network { id }, Vec::new()).await?;
+        answer.fds.into_iter().next().ok_or(RuntimeError::NodeGone)
+    }
+
     async fn run(
         &self,
         stdin: bool,
@@ -157,7 +177,7 @@ impl ProcessRuntime {
             (Streams::Pipes { stdin, stdout, stderr }, _) => (stdin, stdout, Some(stderr)),
             (Streams::Terminal, None) => return Err(RuntimeError::NodeGone),
         };
-        Ok(Process { stdin, stdout, stderr, signals, exit, warnings: answer.warnings })
+        Ok(Process { stdin, stdout, stderr, signals, resize: None, exit, warnings: answer.warnings })
     }
 }
 

@@ -8,10 +8,10 @@ mod addresses;
 mod client;
 mod link;
 mod network;
-mod node;
+pub(in super::super::kubelet) mod node;
 mod probe;
-mod sys;
-mod wire;
+pub(in super::super::kubelet) mod sys;
+pub(in super::super::kubelet) mod wire;
 
 use std::process::ExitCode;
 

@@ -39,6 +39,8 @@ pub enum Request {
     Signal { process: RequestId, signal: i32 },
     /// Make unconnected sockets in the node's network. Answered by `Done` with them.
     Sockets { id: RequestId, kind: SocketKind, count: usize },
+    /// The node's network namespace. Answered by `Done` with it.
+    Network { id: RequestId },
 }
 
 /// What kind of socket.

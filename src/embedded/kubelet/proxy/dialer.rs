@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -76,6 +76,14 @@ impl ServiceDialer {
         }
     }
 
+    /// Listens at the node's address, on a port of the kernel's choice.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn listen(&self) -> io::Result<TcpListener> {
+        self.network.listen(SocketAddrV4::new(self.network.node_ip(), 0)).await
+    }
+
     /// Whose turn it is: connections go round.
     pub(super) fn next(&self) -> usize {
         self.turn.fetch_add(1, Ordering::Relaxed)
@@ -86,12 +94,24 @@ impl ServiceDialer {
         let mut last = io::Error::from(io::ErrorKind::ConnectionRefused);
         for step in 0..endpoints.len() {
             let (ip, port) = endpoints[(first + step) % endpoints.len()];
-            match self.dial(key, SocketAddrV4::new(ip, port)).await {
+            let dialled = tokio::select! {
+                dialled = self.dial(key, SocketAddrV4::new(ip, port)) => dialled,
+                // A pod that ends meanwhile may take what it was asked, or what it said, along: nobody would ever answer.
+                () = self.gone(key, ip) => Err(io::ErrorKind::HostUnreachable.into()),
+            };
+            match dialled {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Returns when no slice of the service has this address any more.
+    async fn gone(&self, key: &Key, ip: Ipv4Addr) {
+        let is_gone = |table: &Arc<Table>| !table.entries.get(key).is_some_and(|entry| entry.has(ip));
+        // No table any more is no address either.
+        let _gone_or_stopped = self.table.clone().wait_for(is_gone).await.map(drop);
     }
 
     /// `default/kubernetes` may be the agent itself, on the host's loopback. Nobody else's endpoint may be there: a pod

@@ -29,6 +29,8 @@ pub(super) type Sink = SplitSink<Socket, Message>;
 pub(super) enum Protocol {
     V4,
     V5,
+    /// Port-forward's: SPDY within the WebSocket.
+    Tunnel,
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
         match self {
             Self::V4 => "v4.channel.k8s.io",
             Self::V5 => "v5.channel.k8s.io",
+            Self::Tunnel => "SPDY/3.1+portforward.k8s.io",
         }
     }
 }
@@ -61,14 +64,10 @@ pub(super) fn accept(
     }
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else { return Err(bad("Sec-WebSocket-Key is missing")) };
     let accept = derive_accept_key(key.as_bytes());
-    if offered(headers).any(|name| name.starts_with("SPDY/")) {
-        return Err(bad(
-            "port-forward tunnelled as SPDY is not supported yet: forward with envctl port, or a client that speaks v4.channel.k8s.io",
-        ));
-    }
     let chosen = known.iter().copied().find(|protocol| offered(headers).any(|name| name == protocol.name()));
     let Some(protocol) = chosen else {
-        return Err(bad("no common subprotocol: this server speaks v5.channel.k8s.io and v4.channel.k8s.io"));
+        let names: Vec<&str> = known.iter().map(|protocol| protocol.name()).collect();
+        return Err(bad(&format!("no common subprotocol: this server speaks {}", names.join(" and "))));
     };
     let upgraded = hyper::upgrade::on(request);
     let response = Response::builder()

@@ -50,7 +50,7 @@ pub(super) async fn exec(
                 Ok(process) => {
                     let signals = process.signals.clone();
                     let streams = (|| {
-                        let stdout = Arc::new(Stream::new(process.stdout)?);
+                        let stdout = Arc::new(Stream::new(process.stdout)?.with_terminal(process.resize));
                         let stderr = process.stderr.map(Stream::new).transpose()?.map(Arc::new);
                         let stdin = process.stdin.map(Stream::new).transpose()?.map(Arc::new);
                         Ok::<_, std::io::Error>((stdout, stderr, stdin))

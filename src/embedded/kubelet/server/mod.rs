@@ -7,6 +7,7 @@ pub mod channels;
 mod exec;
 mod logs;
 mod port_forward;
+pub mod spdy;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Prepares a pod's volumes, then keeps their content current: one task per pod that has any.
 //!
-//! Missing objects are waited for on their watches, with a FailedMount event for each new reason. Tokens are
+//! Missing objects are waited for on their watches, claims by asking again (nodes may not watch them), with a FailedMount event for each new reason. Tokens are
 //! renewed when four fifths of their life are over (`pkg/kubelet/token/token_manager.go`).
 
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use futures::future::select_all;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
 use k8s_openapi::jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -21,12 +22,16 @@ use super::super::events::{Kind, Recorder};
 use super::super::objects::{Objects, Watched, current};
 use super::payload::{Available, Content, Source, TokenWish, content, project};
 use super::{atomic, host};
+use crate::reading;
 
 /// Where each volume of a pod is on the host.
 pub type Prepared = HashMap<String, PathBuf>;
 
 /// The first wait before trying again what no watch tells of (a token, the disk), and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// The longest wait before a claim is asked for again that wasn't there or bound.
+const CLAIM: Duration = Duration::from_secs(1);
 
 /// What the task needs.
 pub struct Keeper {
@@ -48,8 +53,6 @@ pub struct Keeper {
 enum Held {
     ConfigMap(String, Watched<ConfigMap>),
     Secret(String, Watched<Secret>),
-    Claim(String, Watched<PersistentVolumeClaim>),
-    Volume(String, Watched<PersistentVolume>),
 }
 
 impl Held {
@@ -57,8 +60,6 @@ impl Held {
         let changed = match self {
             Self::ConfigMap(_, watched) => watched.changed().await,
             Self::Secret(_, watched) => watched.changed().await,
-            Self::Claim(_, watched) => watched.changed().await,
-            Self::Volume(_, watched) => watched.changed().await,
         };
         if changed.is_err() {
             // The kubelet is stopping.
@@ -81,7 +82,7 @@ impl Keeper {
         let volumes: Vec<Volume> = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
         let contents: Vec<(String, Content)> =
             volumes.iter().filter_map(|volume| Some((volume.name.clone(), content(volume)?))).collect();
-        let mut held = self.subscribe(&namespace, &volumes, &contents).await;
+        let mut held = self.subscribe(&namespace, &contents).await;
         let mut tokens: Vec<Token> = Vec::new();
         for source in contents.iter().flat_map(|(_, content)| &content.sources) {
             if let Source::Token { wish, .. } = source
@@ -98,6 +99,7 @@ impl Keeper {
             let pod = Arc::clone(&self.pod.borrow_and_update());
             let token_problem = self.renew(&pod, &namespace, &mut tokens).await.err();
             let mut retry = token_problem.is_some();
+            let mut unclaimed = false;
             let available = available(&mut held, &tokens).await;
             let mut prepared = Prepared::new();
             let mut complete = true;
@@ -122,7 +124,11 @@ impl Keeper {
                         }
                         (Err(error), _) => Err(error.to_string()),
                     },
-                    None => self.local(&namespace, volume, &mut held).await,
+                    None => {
+                        let found = self.local(&namespace, volume).await;
+                        unclaimed |= found.is_err() && volume.persistent_volume_claim.is_some();
+                        found
+                    }
                 };
                 match outcome {
                     Ok(path) => {
@@ -146,9 +152,9 @@ impl Keeper {
                     return;
                 }
             }
-            let wake = if retry {
+            let wake = if retry || unclaimed {
                 let at = Instant::now() + delay;
-                delay = (delay * 2).min(RETRY.1);
+                delay = (delay * 2).min(if unclaimed { CLAIM } else { RETRY.1 });
                 Some(at)
             } else {
                 delay = RETRY.0;
@@ -169,7 +175,7 @@ impl Keeper {
         }
     }
 
-    async fn subscribe(&self, namespace: &str, volumes: &[Volume], contents: &[(String, Content)]) -> Vec<Held> {
+    async fn subscribe(&self, namespace: &str, contents: &[(String, Content)]) -> Vec<Held> {
         let mut held = Vec::new();
         for source in contents.iter().flat_map(|(_, content)| &content.sources) {
             match source {
@@ -186,14 +192,11 @@ impl Keeper {
                 _ => {}
             }
         }
-        for claim in volumes.iter().filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
-            held.push(Held::Claim(claim.claim_name.clone(), self.objects.claim(namespace, &claim.claim_name).await));
-        }
         held
     }
 
     /// A volume whose content isn't ours.
-    async fn local(&self, _namespace: &str, volume: &Volume, held: &mut Vec<Held>) -> Result<PathBuf, String> {
+    async fn local(&self, namespace: &str, volume: &Volume) -> Result<PathBuf, String> {
         if volume.empty_dir.is_some() {
             let path = self.directory.join("volumes/kubernetes.io~empty-dir").join(&volume.name);
             return host::empty_dir(&path).map(|()| path).map_err(|error| error.to_string());
@@ -207,40 +210,37 @@ impl Keeper {
         let Some(claim) = &volume.persistent_volume_claim else {
             return Err(format!("volumes of kind {} are not supported on this node", kind(volume)));
         };
-        let mut name = None;
-        for held in held.iter_mut() {
-            if let Held::Claim(known, watched) = held
-                && *known == claim.claim_name
-            {
-                let found = current(watched).await;
-                let found = found.ok_or_else(|| format!("persistentvolumeclaim \"{}\" not found", claim.claim_name))?;
-                name = found.spec.as_ref().and_then(|spec| spec.volume_name.clone()).filter(|name| !name.is_empty());
-            }
-        }
-        let name =
-            name.ok_or_else(|| format!("persistentvolumeclaim \"{}\" is not bound to a volume", claim.claim_name))?;
-        if !held.iter().any(|held| matches!(held, Held::Volume(known, _) if *known == name)) {
-            held.push(Held::Volume(name.clone(), self.objects.volume(&name).await));
-        }
-        for held in held.iter_mut() {
-            if let Held::Volume(known, watched) = held
-                && *known == name
-            {
-                let found = current(watched).await.ok_or_else(|| format!("persistentvolume \"{name}\" not found"))?;
-                let spec = found.spec.as_ref();
-                let (path, kind) = if let Some(source) = spec.and_then(|spec| spec.host_path.as_ref()) {
-                    (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default())
-                } else if let Some(source) = spec.and_then(|spec| spec.local.as_ref()) {
-                    (PathBuf::from(&source.path), "Directory".to_owned())
-                } else {
-                    return Err(format!(
-                        "persistentvolume \"{name}\" is neither hostPath nor local: not supported on this node"
-                    ));
-                };
-                return host::prepare(&path, &kind).map(|()| path).map_err(|error| error.to_string());
-            }
-        }
-        Err(format!("persistentvolume \"{name}\" not found"))
+        self.claimed(namespace, &claim.claim_name).await
+    }
+
+    /// Where a claim leads. Asked for anew each time, since a node may not watch claims and volumes (upstream's kubelet gets them too:
+    /// `pkg/kubelet/volumemanager/populator/desired_state_of_world_populator.go`, `getPVCExtractPV`).
+    async fn claimed(&self, namespace: &str, claim: &str) -> Result<PathBuf, String> {
+        let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}");
+        let found: PersistentVolumeClaim =
+            self.get(&path).await.map_err(|error| said(&error, &format!("persistentvolumeclaim \"{claim}\"")))?;
+        let name = found.spec.and_then(|spec| spec.volume_name).filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| format!("persistentvolumeclaim \"{claim}\" is not bound to a volume"))?;
+        let found: PersistentVolume = self
+            .get(&format!("/api/v1/persistentvolumes/{name}"))
+            .await
+            .map_err(|error| said(&error, &format!("persistentvolume \"{name}\"")))?;
+        let spec = found.spec.as_ref();
+        let (path, kind) = if let Some(source) = spec.and_then(|spec| spec.host_path.as_ref()) {
+            (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default())
+        } else if let Some(source) = spec.and_then(|spec| spec.local.as_ref()) {
+            (PathBuf::from(&source.path), "Directory".to_owned())
+        } else {
+            return Err(format!(
+                "persistentvolume \"{name}\" is neither hostPath nor local: not supported on this node"
+            ));
+        };
+        host::prepare(&path, &kind).map(|()| path).map_err(|error| error.to_string())
+    }
+
+    async fn get<K: DeserializeOwned>(&self, path: &str) -> Result<K, kube::Error> {
+        let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        reading::request(&self.client, request).await
     }
 
     /// Gets the tokens whose time has come. Those that are still good stay when the API server says no.
@@ -307,7 +307,6 @@ async fn available(held: &mut [Held], tokens: &[Token]) -> Available {
                     available.secrets.insert(name.clone(), object);
                 }
             }
-            Held::Claim(..) | Held::Volume(..) => {}
         }
     }
     for token in tokens {
@@ -316,6 +315,15 @@ async fn available(held: &mut [Held], tokens: &[Token]) -> Available {
         }
     }
     available
+}
+
+/// That something isn't there, in the kubelet's words; anything else in the API's.
+fn said(error: &kube::Error, what: &str) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => format!("{what} not found"),
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// The directory's name for a kind of volume, as upstream's plugins name themselves.

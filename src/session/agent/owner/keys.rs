@@ -46,6 +46,7 @@ impl Owner {
             environment: request.environment,
             timeout: request.timeout,
             reissue: request.keys,
+            exchange: BTreeSet::new(),
             ..UpRequest::clone(last)
         }))
     }
@@ -76,6 +77,9 @@ impl Owner {
 
     /// What was there goes on: `envctl keys` says why, and it is tried again.
     pub(super) fn not_reissued(&mut self, keys: &BTreeSet<String>, failure: &Failure) {
+        if keys.is_empty() {
+            return;
+        }
         warn!(?keys, reason = failure.cause.reason(), message = failure.message, "not issued anew");
         self.put_off(keys, &failure.message);
     }

@@ -1,7 +1,7 @@
 //! `metadata.managedFields`: entries by identity, in and out
 //! (`apimachinery/pkg/util/managedfields/internal/managedfields.go`).
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::set::Set;
 
@@ -43,10 +43,55 @@ impl Entry {
     }
 }
 
+/// What an entry owns. Most writes touch few of an object's entries, so each stays as it is stored until it is needed.
+enum Fields {
+    /// `FieldsV1`, as [`Set::encode`] makes it.
+    Stored(Value),
+    Read(Set),
+}
+
+impl Fields {
+    fn read(&mut self) -> &mut Set {
+        if let Self::Stored(stored) = self {
+            *self = Self::Read(Set::decode(stored));
+        }
+        match self {
+            Self::Read(set) => set,
+            Self::Stored(_) => unreachable!("it has just been read"),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Stored(stored) => stored.as_object().is_none_or(Map::is_empty),
+            Self::Read(set) => set.is_empty(),
+        }
+    }
+
+    fn add(&mut self, other: &Set) {
+        if !matches!(self, Self::Stored(stored) if other.is_within(stored)) {
+            self.read().absorb(other);
+        }
+    }
+
+    fn subtract(&mut self, other: &Set) {
+        if !matches!(self, Self::Stored(stored) if !other.meets(stored)) {
+            self.read().subtract(other);
+        }
+    }
+
+    fn encode(self) -> Value {
+        match self {
+            Self::Stored(stored) => stored,
+            Self::Read(set) => set.encode(),
+        }
+    }
+}
+
 struct Row {
     entry: Entry,
     version: String,
-    set: Set,
+    fields: Fields,
     time: Option<String>,
 }
 
@@ -65,12 +110,8 @@ impl Managers {
         self.rows.iter_mut().find(|row| row.entry == *entry)
     }
 
-    pub(super) fn get(&self, entry: &Entry) -> Option<&Set> {
-        self.rows.iter().find(|row| row.entry == *entry).map(|row| &row.set)
-    }
-
     pub(super) fn get_mut(&mut self, entry: &Entry) -> Option<&mut Set> {
-        self.row(entry).map(|row| &mut row.set)
+        self.row(entry).map(|row| row.fields.read())
     }
 
     pub(super) fn time(&self, entry: &Entry) -> Option<String> {
@@ -90,55 +131,65 @@ impl Managers {
     }
 
     pub(super) fn insert(&mut self, entry: Entry, set: Set, time: Option<String>) {
+        let fields = Fields::Read(set);
         match self.row(&entry) {
-            Some(row) => (row.set, row.time) = (set, time),
-            None => self.rows.push(Row { version: entry.api_version.clone(), entry, set, time }),
+            Some(row) => (row.fields, row.time) = (fields, time),
+            None => self.rows.push(Row { version: entry.api_version.clone(), entry, fields, time }),
         }
     }
 
-    pub(super) fn sets(&self) -> impl Iterator<Item = (&Entry, &Set)> {
-        self.rows.iter().map(|row| (&row.entry, &row.set))
+    /// Adds to what `entry` owns, now.
+    pub(super) fn add(&mut self, entry: Entry, set: Set, now: &str) {
+        match self.row(&entry) {
+            Some(row) => {
+                row.fields.add(&set);
+                row.time = Some(now.to_owned());
+            }
+            None => self.insert(entry, set, Some(now.to_owned())),
+        }
     }
 
-    /// Changes everybody's set but `entry`'s.
-    pub(super) fn each_other(&mut self, entry: &Entry, f: impl Fn(&mut Set)) {
+    pub(super) fn sets(&mut self) -> impl Iterator<Item = (&Entry, &Set)> {
+        self.rows.iter_mut().map(|row| (&row.entry, &*row.fields.read()))
+    }
+
+    /// Takes from everybody but `entry`.
+    pub(super) fn take_from_others(&mut self, entry: &Entry, set: &Set) {
         for row in self.rows.iter_mut().filter(|row| row.entry != *entry) {
-            f(&mut row.set);
+            row.fields.subtract(set);
+        }
+    }
+
+    /// Takes from everybody.
+    pub(super) fn take(&mut self, set: &Set) {
+        for row in &mut self.rows {
+            row.fields.subtract(set);
         }
     }
 
     pub(super) fn drop_empty(&mut self) {
-        self.rows.retain(|row| !row.set.is_empty());
+        self.rows.retain(|row| !row.fields.is_empty());
     }
 
     /// The list, in upstream's order (`sortEncodedManagedFields`): appliers first, oldest first.
-    pub(super) fn encode(&self) -> Value {
-        let mut rows: Vec<&Row> = self.rows.iter().collect();
-        rows.sort_by(|a, b| {
-            let key = |row: &Row| {
-                (
-                    row.entry.operation,
-                    row.time.clone(),
-                    row.entry.manager.clone(),
-                    row.version.clone(),
-                    row.entry.subresource.clone(),
-                )
-            };
-            key(a).cmp(&key(b))
-        });
-        let list = rows.into_iter().map(|row| {
+    pub(super) fn encode(mut self) -> Value {
+        fn key(row: &Row) -> impl Ord {
+            (row.entry.operation, &row.time, &row.entry.manager, &row.version, &row.entry.subresource)
+        }
+        self.rows.sort_by(|a, b| key(a).cmp(&key(b)));
+        let list = self.rows.into_iter().map(|row| {
             let operation = if row.entry.operation == Operation::Apply { "Apply" } else { "Update" };
             let mut map = Map::new();
-            map.insert("manager".into(), json!(row.entry.manager));
-            map.insert("operation".into(), json!(operation));
-            map.insert("apiVersion".into(), json!(row.version));
-            if let Some(time) = &row.time {
-                map.insert("time".into(), json!(time));
+            map.insert("manager".into(), row.entry.manager.into());
+            map.insert("operation".into(), operation.into());
+            map.insert("apiVersion".into(), row.version.into());
+            if let Some(time) = row.time {
+                map.insert("time".into(), time.into());
             }
-            map.insert("fieldsType".into(), json!("FieldsV1"));
-            map.insert("fieldsV1".into(), row.set.encode());
+            map.insert("fieldsType".into(), "FieldsV1".into());
+            map.insert("fieldsV1".into(), row.fields.encode());
             if !row.entry.subresource.is_empty() {
-                map.insert("subresource".into(), json!(row.entry.subresource));
+                map.insert("subresource".into(), row.entry.subresource.into());
             }
             Value::Object(map)
         });
@@ -146,7 +197,7 @@ impl Managers {
     }
 }
 
-/// From the list; entries without an operation (`[{}]` resets ownership) are left out.
+/// From the list as it is stored; entries without an operation (`[{}]` resets ownership) are left out.
 pub(super) fn decode(list: Option<&Value>) -> Managers {
     let mut managers = Managers::default();
     for item in list.and_then(Value::as_array).into_iter().flatten() {
@@ -156,14 +207,25 @@ pub(super) fn decode(list: Option<&Value>) -> Managers {
             "Update" => Entry::update(text("manager"), text("apiVersion"), text("subresource")),
             _ => continue,
         };
-        let mut set = item.get("fieldsV1").map(Set::decode).unwrap_or_default();
-        if let Some(old) = managers.get(&entry) {
-            set = old.union(&set);
-        }
+        let stored = item.get("fieldsV1").unwrap_or(&Value::Null);
         let time = item.get("time").and_then(Value::as_str).map(str::to_owned);
         let version = text("apiVersion").to_owned();
-        managers.insert(entry.clone(), set, time);
-        managers.set_version(&entry, &version);
+        match managers.row(&entry) {
+            Some(row) => {
+                row.fields.read().absorb(&Set::decode(stored));
+                (row.time, row.version) = (time, version);
+            }
+            None => managers.rows.push(Row { entry, version, fields: Fields::Stored(stored.clone()), time }),
+        }
+    }
+    managers
+}
+
+/// From a list that a client wrote: what can't be read of it is left out.
+pub(super) fn decode_given(list: &Value) -> Managers {
+    let mut managers = decode(Some(list));
+    for row in &mut managers.rows {
+        row.fields.read();
     }
     managers
 }

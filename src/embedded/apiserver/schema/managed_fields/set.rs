@@ -212,7 +212,8 @@ impl Set {
         out
     }
 
-    fn absorb(&mut self, other: &Self) {
+    /// [`Self::union`] in place.
+    pub(super) fn absorb(&mut self, other: &Self) {
         for (element, node) in &other.nodes {
             match self.nodes.get_mut(element) {
                 Some(mine) => {
@@ -306,15 +307,38 @@ impl Set {
         Value::Object(map.collect())
     }
 
+    /// Whether a member of this is one of `FieldsV1` as [`Self::encode`] makes it.
+    pub(super) fn meets(&self, stored: &Value) -> bool {
+        self.nodes.iter().any(|(element, node)| {
+            stored.get(element.encode()).is_some_and(|below| {
+                (node.member && is_member(below)) || (!node.children.is_empty() && node.children.meets(below))
+            })
+        })
+    }
+
+    /// Whether each member of this is one of `FieldsV1` as [`Self::encode`] makes it.
+    pub(super) fn is_within(&self, stored: &Value) -> bool {
+        self.nodes.iter().all(|(element, node)| {
+            stored
+                .get(element.encode())
+                .is_some_and(|below| (!node.member || is_member(below)) && node.children.is_within(below))
+        })
+    }
+
     /// From `FieldsV1`; what can't be read is left out.
     pub(super) fn decode(value: &Value) -> Self {
         let Value::Object(map) = value else { return Self::default() };
         let nodes = map.iter().filter_map(|(key, below)| {
             let element = Element::decode(key)?;
             let children = Self::decode(below);
-            let member = children.is_empty() || below.get(".").is_some();
+            let member = children.is_empty() || is_member(below);
             Some((element, Node { member, children }))
         });
         Self { nodes: nodes.collect() }
     }
+}
+
+/// Of what stands at an element in `FieldsV1`: whether the element is a member itself.
+fn is_member(below: &Value) -> bool {
+    below.as_object().is_none_or(|below| below.is_empty() || below.contains_key("."))
 }

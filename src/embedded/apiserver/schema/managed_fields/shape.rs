@@ -60,6 +60,11 @@ impl Ty {
         }
     }
 
+    /// Whether only the fields that it declares may be there.
+    pub(super) fn is_struct(self) -> bool {
+        self.def().is_some()
+    }
+
     /// Whether it is a struct with this field (and not a map with this key).
     pub(super) fn has_field(self, name: &str) -> bool {
         self.def().is_some_and(|def| def.field(name).is_some())

@@ -96,7 +96,7 @@ fn lists_are_owned_by_key_and_keep_the_applied_order() {
     assert_eq!(names, [json!("b"), json!("c")]);
     let duplicate = pod(json!([{"name": "a"}, {"name": "a"}]));
     let error = apply(POD, None, &duplicate, "x", false, "", T1).expect_err("a duplicate");
-    let expected = "failed to create typed patch object (/a; v1, Kind=Pod): .spec.containers: duplicate entries for key [name=\"a\"]";
+    let expected = "failed to create typed patch object (/a; /v1, Kind=Pod): .spec.containers: duplicate entries for key [name=\"a\"]";
     assert_eq!(error.to_string(), expected);
 }
 
@@ -187,6 +187,16 @@ mod laws {
                     prop_assert_eq!(apply(POD, Some(&two), &third, "x", false, "", T2), Ok(two));
                 }
             }
+        }
+
+        /// What stays as it is stored is what reading it would have given.
+        #[test]
+        fn sets_as_stored_answer_like_sets(a in pod(), b in pod()) {
+            let (a, b) = (to_field_set(Ty::of(POD), &a), to_field_set(Ty::of(POD), &b));
+            let stored = a.encode();
+            prop_assert_eq!(&Set::decode(&stored), &a);
+            prop_assert_eq!(b.meets(&stored), !b.intersection(&a).is_empty());
+            prop_assert_eq!(b.is_within(&stored), b.difference(&a).is_empty());
         }
     }
 }

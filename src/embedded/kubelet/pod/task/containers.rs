@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::super::events::Kind as EventKind;
 use super::super::super::logs;
-use super::super::super::probe::{self, ProbeKind, Report, check::Site};
+use super::super::super::probe::check::{Site, Trouble};
+use super::super::super::probe::{self, ProbeKind, Report};
 use super::super::super::restart::go_seconds;
+use super::super::super::runtime::ExitStatus;
 use super::super::container::End;
 use super::super::field_path;
 use super::super::messages::{Message, StartOutcome};
@@ -106,6 +108,11 @@ impl Actor {
                 container.hold = Some(now + TRY_AGAIN);
                 container.waiting = Some(waiting);
             }
+            // Nobody's failure: with the node every pod has ended, which is told elsewhere.
+            StartOutcome::NodeGone => {
+                container.run = if container.ended.is_some() { Run::Ended { at: now } } else { Run::Idle };
+                container.hold = Some(now + TRY_AGAIN);
+            }
             StartOutcome::Dropped => {
                 container.run = if container.ended.is_some() { Run::Ended { at: now } } else { Run::Idle };
             }
@@ -157,7 +164,14 @@ impl Actor {
         let exit_code = end.status.code();
         let ended = ContainerStateTerminated {
             exit_code,
-            reason: Some(if exit_code == 0 { "Completed" } else { "Error" }.to_owned()),
+            reason: Some(
+                match end.status {
+                    ExitStatus::OutOfMemory => "OOMKilled",
+                    _ if exit_code == 0 => "Completed",
+                    _ => "Error",
+                }
+                .to_owned(),
+            ),
             message: words,
             started_at: since,
             finished_at: Some(Time(end.at)),
@@ -294,14 +308,14 @@ impl Actor {
         let name = container.name.clone();
         match report {
             // As upstream: quiet while it is being ended.
-            Report::Failed(_) if stopping => {}
-            Report::Failed(words) => {
-                self.event(
-                    Some(&name),
-                    EventKind::Warning,
-                    "Unhealthy",
-                    format!("{} probe failed: {words}", kind.word()),
-                );
+            Report::Trouble(_) if stopping => {}
+            Report::Trouble(trouble) => {
+                let said = match trouble {
+                    Trouble::Failed(words) => format!("failed: {words}"),
+                    Trouble::Errored(words) => format!("errored and resulted in unknown state: {words}"),
+                };
+                let message = format!("{} probe {said}", kind.word());
+                self.event(Some(&name), EventKind::Warning, "Unhealthy", message);
             }
             Report::Settled(ready) if kind == ProbeKind::Readiness => container.ready = ready,
             Report::Settled(true) if kind == ProbeKind::Startup => {

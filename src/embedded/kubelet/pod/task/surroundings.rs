@@ -8,7 +8,7 @@ use super::super::super::events::Kind as EventKind;
 use super::super::super::logs;
 use super::super::super::resolv;
 use super::super::super::runtime::SandboxConfig;
-use super::super::super::unenforced::not_enforced;
+use super::super::super::runtimes::images;
 use super::super::super::volumes::keeper::Keeper;
 use super::super::messages::Message;
 use super::{Actor, Sandbox, Why};
@@ -19,7 +19,7 @@ impl Actor {
         if self.terminal || self.pod.metadata.deletion_timestamp.is_some() {
             return;
         }
-        let ignored = not_enforced(self.spec());
+        let ignored = self.context.runtime.not_enforced(self.spec());
         if !ignored.is_empty() {
             self.event(
                 None,
@@ -80,6 +80,7 @@ impl Actor {
                 .flatten()
                 .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
                 .collect(),
+            images: images(spec).cloned().collect(),
         };
         let (context, tell) = (Arc::clone(&self.context), self.tell.clone());
         self.jobs.spawn(async move {

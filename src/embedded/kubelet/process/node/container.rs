@@ -109,7 +109,7 @@ fn launch_in<'a>(
     if !env.iter().any(|(name, _)| name == "HOME") {
         let home = match rootfs {
             Rootfs::Host => EMPTY_HOME.to_owned(),
-            Rootfs::Directory(_) => identity.home.clone().unwrap_or_else(|| "/".to_owned()),
+            Rootfs::Directory(_) | Rootfs::Engine(_) => identity.home.clone().unwrap_or_else(|| "/".to_owned()),
         };
         env.push(("HOME".to_owned(), home));
     }

@@ -5,11 +5,11 @@
 //! agent's end of the control socket closes, for whatever reason, it exits, and the kernel
 //! ends every process in its pid namespace and takes the mounts, namespaces and interfaces with them.
 
-mod container;
+pub(in super::super::super::kubelet) mod container;
 mod identity;
 mod launch;
 mod namespaces;
-mod netlink;
+pub(in super::super::super::kubelet) mod netlink;
 mod pods;
 mod rootfs;
 mod sandbox;
@@ -78,11 +78,11 @@ fn set_up<'a>(control: &'a Channel, privilege: Privilege, visible: &[PathBuf]) -
     let _cosmetic = nix::sys::prctl::set_name(c"envctl-node");
     namespaces::set_up_mounts()?;
     sandbox::prepare_network();
-    let bridge = netlink::Netlink::open()
+    netlink::Netlink::open()
         .and_then(|mut netlink| netlink.set_up_node())
         .during(|| "making the node's network".to_owned())?;
     let host = host_steps(privilege, visible)?;
-    let node = Node::new(control, privilege, bridge, host).during(|| "preparing the event loop".to_owned())?;
+    let node = Node::new(control, privilege, host).during(|| "preparing the event loop".to_owned())?;
     let own: OwnedFd = sys::pidfd_open(1).during(|| "opening the node's pidfd".to_owned())?;
     control.send(&Reply::Ready, &[own.as_fd()]).during(|| "reporting to the agent".to_owned())?;
     Ok(node)

@@ -1,4 +1,8 @@
-//! The pod network, by synchronous rtnetlink: a bridge in the node's namespace, one veth pair per pod.
+//! The pod network, by synchronous rtnetlink: one veth pair per pod, routed by the node (as Kubernetes' `ptp` plugin does it,
+//! `containernetworking/plugins/plugins/main/ptp/ptp.go`).
+//!
+//! A pod that is gone takes its interface along, and with that its route; what is left of the pods' network is unreachable, so whoever
+//! still connects to it is told at once. On a bridge, packets to it would be dropped in silence until its hardware address is forgotten.
 //!
 //! Services need no packet rules: the whole service range is local to the node (`AnyIP`), so the agent's
 //! proxy binds a socket to a service's address and pods reach it by their default route.
@@ -11,19 +15,21 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Ne
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::super::addresses::{NODE_IP, POD_PREFIX, SERVICE_NETWORK, SERVICE_PREFIX};
+use super::super::addresses::{NODE_IP, POD_NETWORK, POD_PREFIX, SERVICE_NETWORK, SERVICE_PREFIX};
 
-/// The bridge that pods hang on, named as Kubernetes' own bridge plugin names it.
-const BRIDGE: &str = "cni0";
 /// The loopback interface is always the first.
 const LOOPBACK: u32 = 1;
 /// `RT_TABLE_LOCAL`.
 const TABLE_LOCAL: u8 = 255;
+/// Interface numbers of pods begin here; each is this and the last two bytes of the pod's address.
+const POD_INDEX: u32 = 0x10000;
+/// The prefix length of one address.
+const HOST: u8 = 32;
 
 /// A connection to the network namespace that the caller was in when it was opened.
 pub struct Netlink {
@@ -88,31 +94,23 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Makes the bridge with the node's address and the local service range. Gives the bridge's index.
+    /// Gives the node its address and its routes, and has it forward between pods.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn set_up_node(&mut self) -> io::Result<u32> {
+    pub fn set_up_node(&mut self) -> io::Result<()> {
         self.loopback_up()?;
-        let mut bridge = up(LinkMessage::default());
-        bridge.attributes = vec![
-            LinkAttribute::IfName(BRIDGE.to_owned()),
-            // Its own, or it would follow its ports' and invalidate what pods have learnt.
-            LinkAttribute::Address(mac(NODE_IP)),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
-        ];
-        self.create_link(bridge)?;
-        let index = nix::net::if_::if_nametoindex(BRIDGE)?;
-        self.add_address(index, NODE_IP)?;
-        self.request(RouteNetlinkMessage::NewRoute(service_route()), NLM_F_CREATE | NLM_F_EXCL)?;
-        Ok(index)
+        self.add_address(LOOPBACK, NODE_IP)?;
+        self.add_route(service_route())?;
+        self.add_route(no_such_pod_route())?;
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")
     }
 
-    /// Makes a pod's veth pair: one end on the bridge here, the other as `eth0` in the namespace `pod`.
+    /// Makes a pod's veth pair, one end here, the other as `eth0` in the namespace `pod`, and the route to it.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn add_pod_link(&mut self, bridge: u32, pod: BorrowedFd<'_>, ip: Ipv4Addr) -> io::Result<()> {
+    pub fn add_pod_link(&mut self, pod: BorrowedFd<'_>, ip: Ipv4Addr) -> io::Result<()> {
         // Not up yet: the kernel opens it before it has joined the two, and fails (ENOTCONN).
         let mut peer = LinkMessage::default();
         peer.attributes = vec![
@@ -122,15 +120,21 @@ impl Netlink {
         ];
         let octets = ip.octets();
         let mut link = up(LinkMessage::default());
+        // Chosen here, so that the kernel need not be asked: what it chooses itself are small numbers.
+        let index = POD_INDEX + u32::from(u16::from_be_bytes([octets[2], octets[3]]));
+        link.header.index = index;
         link.attributes = vec![
             LinkAttribute::IfName(format!("veth{}-{}", octets[2], octets[3])),
-            LinkAttribute::Controller(bridge),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Veth),
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
             ]),
         ];
-        self.create_link(link)
+        self.create_link(link)?;
+        let mut route = route(RouteType::Unicast, RouteScope::Link, Some((ip, HOST)));
+        let source = RouteAttribute::PrefSource(RouteAddress::Inet(NODE_IP));
+        route.attributes.extend([RouteAttribute::Oif(index), source]);
+        self.add_route(route)
     }
 
     /// Gives the pod's `eth0` its address and default route, in the namespace of this connection, which must
@@ -143,23 +147,21 @@ impl Netlink {
         let index = nix::net::if_::if_nametoindex("eth0")?;
         self.link_up(index)?;
         self.add_address(index, ip)?;
-        let mut route = RouteMessage::default();
-        route.header = RouteHeader {
-            address_family: AddressFamily::Inet,
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Boot,
-            scope: RouteScope::Universe,
-            kind: RouteType::Unicast,
-            ..RouteHeader::default()
-        };
-        route.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(NODE_IP)), RouteAttribute::Oif(index)];
+        let mut route = route(RouteType::Unicast, RouteScope::Universe, None);
+        // The node is there, though the pod's own network is only itself.
+        route.header.flags = RouteFlags::Onlink;
+        route.attributes.extend([RouteAttribute::Gateway(RouteAddress::Inet(NODE_IP)), RouteAttribute::Oif(index)]);
+        self.add_route(route)
+    }
+
+    fn add_route(&mut self, route: RouteMessage) -> io::Result<()> {
         self.request(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     fn add_address(&mut self, index: u32, ip: Ipv4Addr) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = POD_PREFIX;
+        message.header.prefix_len = HOST;
         message.header.scope = AddressScope::Universe;
         message.header.index = index;
         message.attributes = vec![AddressAttribute::Local(IpAddr::V4(ip)), AddressAttribute::Address(IpAddr::V4(ip))];
@@ -173,21 +175,33 @@ fn up(mut message: LinkMessage) -> LinkMessage {
     message
 }
 
-/// `ip route add local 10.96.0.0/16 dev lo`: every service address is the node's own.
-fn service_route() -> RouteMessage {
+fn route(kind: RouteType, scope: RouteScope, destination: Option<(Ipv4Addr, u8)>) -> RouteMessage {
     let mut route = RouteMessage::default();
     route.header = RouteHeader {
         address_family: AddressFamily::Inet,
-        destination_prefix_length: SERVICE_PREFIX,
-        table: TABLE_LOCAL,
+        destination_prefix_length: destination.map_or(0, |(_, prefix)| prefix),
+        table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::Boot,
-        scope: RouteScope::Host,
-        kind: RouteType::Local,
+        scope,
+        kind,
         ..RouteHeader::default()
     };
     route.attributes =
-        vec![RouteAttribute::Destination(RouteAddress::Inet(SERVICE_NETWORK)), RouteAttribute::Oif(LOOPBACK)];
+        destination.map(|(ip, _)| RouteAttribute::Destination(RouteAddress::Inet(ip))).into_iter().collect();
     route
+}
+
+/// `ip route add local 10.96.0.0/16 dev lo`: every service address is the node's own.
+fn service_route() -> RouteMessage {
+    let mut route = route(RouteType::Local, RouteScope::Host, Some((SERVICE_NETWORK, SERVICE_PREFIX)));
+    route.header.table = TABLE_LOCAL;
+    route.attributes.push(RouteAttribute::Oif(LOOPBACK));
+    route
+}
+
+/// `ip route add unreachable 10.244.0.0/16`: for addresses that no pod has; each pod's own route is narrower.
+fn no_such_pod_route() -> RouteMessage {
+    route(RouteType::Unreachable, RouteScope::Universe, Some((POD_NETWORK, POD_PREFIX)))
 }
 
 /// An address for the interface that carries `ip`: a pod that gets the address later is found at once.

@@ -19,7 +19,7 @@ use super::super::sys::{self, clone};
 use super::super::wire::{Channel, During, Failure, Progress, Reply, Request, RequestId, SOCKETS_AT_ONCE, SocketKind};
 use super::container::{self, Kept, Start, pod_files};
 use super::launch::{KILL_PROGRAM, Stdio};
-use super::namespaces::{PODS, PodNamespaces, Privilege};
+use super::namespaces::{PODS, PodNamespaces, Privilege, own};
 use super::rootfs::layers::Step;
 use super::{keep_only, sandbox};
 
@@ -73,7 +73,6 @@ pub struct Node<'a> {
     control: &'a Channel,
     epoll: Epoll,
     privilege: Privilege,
-    bridge: u32,
     host: Vec<Step>,
     pods: HashMap<String, Pod>,
     children: HashMap<RequestId, Child>,
@@ -83,11 +82,11 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// A node without pods.
-    pub fn new(control: &'a Channel, privilege: Privilege, bridge: u32, host: Vec<Step>) -> nix::Result<Self> {
+    pub fn new(control: &'a Channel, privilege: Privilege, host: Vec<Step>) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(control, EpollEvent::new(EpollFlags::EPOLLIN, CONTROL))?;
         let (pods, children, containers) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { control, epoll, privilege, bridge, host, pods, children, containers })
+        Ok(Self { control, epoll, privilege, host, pods, children, containers })
     }
 
     /// Handles events until the agent is gone.
@@ -137,6 +136,12 @@ impl<'a> Node<'a> {
                     Err(failure) => self.reply(&Reply::Failed { id, failure }, &[]),
                 };
             }
+            Request::Network { id } => {
+                return match own(c"net") {
+                    Ok(network) => self.reply(&Reply::Done { id }, &[network]),
+                    Err(failure) => self.reply(&Reply::Failed { id, failure }, &[]),
+                };
+            }
         };
         match outcome {
             Ok(()) => Ok(()),
@@ -155,11 +160,10 @@ impl<'a> Node<'a> {
         fs::create_dir_all(&shm)
             .and_then(|()| fs::set_permissions(&shm, fs::Permissions::from_mode(0o1777)))
             .during(|| format!("creating {}", shm.display()))?;
-        let bridge = self.bridge;
         let uid = config.pod_uid.clone();
         self.fork(id, 0, Role::Sandbox, uid.clone(), |channel| {
             keep_only(channel, []);
-            sandbox::run(channel, config, bridge, ip)
+            sandbox::run(channel, config, ip)
         })?;
         let pod = Pod { namespaces: None, files: pod_files(config, ip), directory, removal: Vec::new() };
         self.pods.insert(uid, pod);

@@ -17,20 +17,20 @@ const SYSCTLS: [(&str, &str); 3] = [
     ("net/ipv4/ip_unprivileged_port_start", "0"),
     // And use ping sockets.
     ("net/ipv4/ping_group_range", "0 2147483647"),
-    // No IPv6 link-local address: nothing routes it, and its detection would make noise on the bridge.
+    // No IPv6 link-local address: nothing routes it, and its detection would make noise.
     ("net/ipv6/conf/default/addr_gen_mode", "1"),
 ];
 
 /// The child's whole life: makes the namespaces, sends them, returns its exit code.
-pub fn run(channel: &Channel, config: &SandboxConfig, bridge: u32, ip: Ipv4Addr) -> i32 {
-    let sent = match make(channel, config, bridge, ip) {
+pub fn run(channel: &Channel, config: &SandboxConfig, ip: Ipv4Addr) -> i32 {
+    let sent = match make(channel, config, ip) {
         Ok(()) => return 0,
         Err(failure) => channel.send(&Progress::Failed(failure), &[]),
     };
     if sent.is_ok() { 1 } else { 2 }
 }
 
-fn make(channel: &Channel, config: &SandboxConfig, bridge: u32, ip: Ipv4Addr) -> Result<(), Failure> {
+fn make(channel: &Channel, config: &SandboxConfig, ip: Ipv4Addr) -> Result<(), Failure> {
     let mut node = Netlink::open().during(|| "opening rtnetlink on the node".to_owned())?;
     let mut flags = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if !config.host_network {
@@ -41,7 +41,7 @@ fn make(channel: &Channel, config: &SandboxConfig, bridge: u32, ip: Ipv4Addr) ->
     let net = own(c"net")?;
     if !config.host_network {
         prepare_network();
-        node.add_pod_link(bridge, net.as_fd(), ip).during(|| "making the pod's interface".to_owned())?;
+        node.add_pod_link(net.as_fd(), ip).during(|| "making the pod's interface".to_owned())?;
         Netlink::open().and_then(|mut pod| pod.set_up_pod(ip)).during(|| format!("giving the pod its address {ip}"))?;
     }
     for (name, value) in &config.sysctls {

@@ -53,6 +53,11 @@ pub fn enter(config: &ContainerConfig, surroundings: &Surroundings<'_>) -> Resul
             directory_steps = [Step::Overlay { target: "/".into(), lower }];
             &directory_steps
         }
+        // Never asked for: a pod is run by one runtime.
+        Rootfs::Engine(image) => {
+            let what = format!("running image {image} of the Docker engine as a process");
+            return Err(Failure::Sandbox { what, errno: nix::libc::ENOTSUP });
+        }
     };
     mount(Some("container"), STAGE, Some("tmpfs"), MsFlags::MS_NODEV, Some("mode=755"))
         .during(|| "mounting a container's tmpfs".to_owned())?;

@@ -50,6 +50,10 @@ impl View<'_> {
                 for name in rest.components() {
                     upper.push(name);
                     lower.push(name);
+                    // Links have been followed: a directory in a file's place would hide the file.
+                    if fs::symlink_metadata(&lower).is_ok_and(|lower| !lower.is_dir()) {
+                        return Err(io::Error::from_raw_os_error(nix::libc::ENOTDIR));
+                    }
                     match fs::create_dir(&upper) {
                         Ok(()) => inherit(&lower, &upper)?,
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -1,0 +1,308 @@
+//! Images in a Docker engine: built there, and loaded from there into the nodes of kind and minikube, or pushed for those of a context.
+//!
+//! - [`Engine`] is the connection: by the caller's `DOCKER_HOST`, else Docker's current context, else the usual socket.
+//! - `config` reads the user's Docker configuration: that context, and credentials of registries.
+//! - `context` turns a directory into a build context, without what `.dockerignore` says.
+//! - `build` builds, by the `builder` that the engine and the caller's variables leave (`buildkit`: with the feature of that name).
+//! - `nodes` says what nodes have and loads what they lack; `push` pushes; [`Images`] is all of it, for a provider.
+//!
+//! Nothing secret is kept or shown: credentials are read for one request and dropped with it.
+
+mod build;
+mod builder;
+#[cfg(feature = "buildkit")]
+mod buildkit;
+mod config;
+mod context;
+mod ignore;
+mod nodes;
+mod push;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tokio::sync::OnceCell;
+
+use super::ImageError;
+use super::build::Builds;
+use crate::plan;
+use build::Memory;
+pub use config::address as engine_address;
+pub use nodes::{Node, Selector, Which};
+pub use push::Login;
+
+/// How long the engine may take to begin an answer, in seconds.
+const PATIENCE: u64 = 600;
+
+/// Whether something listens where the engine should be: only asked of an engine on this machine, so that it costs no time.
+pub fn engine_listens(variables: &BTreeMap<String, String>) -> bool {
+    let address = config::address(variables);
+    let socket = address.as_ref().ok().and_then(|address| address.strip_prefix("unix://"));
+    socket.is_some_and(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok())
+}
+
+/// Why an image could not be built or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// Nothing answers where the engine should be.
+    #[error("no Docker engine answers at {address}: {source}")]
+    NoEngine {
+        /// Where.
+        address: String,
+        /// Why.
+        source: bollard::errors::Error,
+    },
+    /// The engine is said to be at an address that this program cannot speak to.
+    #[error("the Docker engine at {address} cannot be used: {why}")]
+    Address {
+        /// Where.
+        address: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A request failed.
+    #[error("{attempt}: {source}")]
+    Request {
+        /// What was being attempted.
+        attempt: String,
+        /// The engine's answer.
+        source: bollard::errors::Error,
+    },
+    /// A file that is needed cannot be read.
+    #[error("{what}: {source}")]
+    File {
+        /// Which, and what for.
+        what: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The Docker configuration is no configuration.
+    #[error("{file} cannot be understood: {source}")]
+    Config {
+        /// Which.
+        file: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A variable of the caller's says nothing.
+    #[cfg(feature = "buildkit")]
+    #[error("{name}={value} is no boolean: set it to 0 or 1")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What it is set to.
+        value: String,
+    },
+    /// What was built is of no use where it is.
+    #[error(
+        "the cluster's nodes are no containers of this Docker engine: what is built there cannot be loaded into them"
+    )]
+    NoNodes,
+    /// A registry refused an image, or could not be reached.
+    #[error("pushing it to {registry} failed: {said}")]
+    NotPushed {
+        /// Which registry.
+        registry: String,
+        /// Its words, or the engine's.
+        said: String,
+        /// What it was told of the user.
+        login: Login,
+    },
+    /// A program in a node failed.
+    #[error("`{command}` in node {node} failed: {said}")]
+    InNode {
+        /// The node's container.
+        node: String,
+        /// As it would be typed.
+        command: String,
+        /// The last it said.
+        said: String,
+    },
+}
+
+impl DockerError {
+    /// Whether the engine gave no answer, or none can be had of it.
+    pub fn is_silence(&self) -> bool {
+        use bollard::errors::Error;
+        match self {
+            Self::NoEngine { .. } | Self::Address { .. } => true,
+            Self::Request { source, .. } => matches!(
+                source,
+                Error::HyperLegacyError { .. }
+                    | Error::HyperResponseError { .. }
+                    | Error::IOError { .. }
+                    | Error::RequestTimeoutError
+                    | Error::SocketNotFoundError(_)
+            ),
+            _ => false,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn cure(&self) -> Option<&'static str> {
+        match self {
+            Self::NoEngine { .. } | Self::Request { .. } if self.is_silence() => Some(
+                "start Docker (https://docs.docker.com/engine/install/), set DOCKER_HOST to where it is, or use `cluster: embedded`, \
+                 which needs none",
+            ),
+            Self::NoNodes => {
+                Some("use minikube's docker driver (MINIKUBE_DRIVER=docker), or push the image where nodes can pull it")
+            }
+            Self::Address { .. } => Some("set DOCKER_HOST to a unix:// or tcp:// address"),
+            // The kernel's words, which every program passes on.
+            Self::InNode { said, .. } if said.contains("no space left on device") => Some(
+                "make room where the Docker engine keeps its data, which is the nodes' disk too: `docker system df` says what takes it, \
+                 `docker system prune` removes what nothing uses",
+            ),
+            Self::NotPushed { said, login, .. } => login.cure(said),
+            _ => None,
+        }
+    }
+
+    fn request(attempt: impl Into<String>) -> impl FnOnce(bollard::errors::Error) -> Self {
+        let attempt = attempt.into();
+        move |source| Self::Request { attempt, source }
+    }
+}
+
+/// A Docker engine that answers.
+pub struct Engine {
+    docker: Docker,
+}
+
+impl Engine {
+    /// Connects, by the caller's variables. One request, by which client and engine agree on a version of the API.
+    ///
+    /// # Errors
+    /// When nothing answers, or the address is of a kind that isn't supported.
+    pub async fn connect(variables: &BTreeMap<String, String>) -> Result<Self, DockerError> {
+        let address = config::address(variables)?;
+        let refused = |why| Err(DockerError::Address { address: address.clone(), why });
+        let connected = if address.starts_with("unix://") {
+            Docker::connect_with_unix(&address, PATIENCE, API_DEFAULT_VERSION)
+        } else if variables.get("DOCKER_TLS_VERIFY").is_some_and(|set| !set.is_empty()) {
+            return refused("TLS to the engine is not supported");
+        } else if address.starts_with("tcp://") || address.starts_with("http://") {
+            Docker::connect_with_http(&address, PATIENCE, API_DEFAULT_VERSION)
+        } else {
+            return refused("only unix:// and tcp:// are supported");
+        };
+        let absent = |source| DockerError::NoEngine { address: address.clone(), source };
+        let docker = connected.map_err(absent)?.negotiate_version().await.map_err(absent)?;
+        Ok(Self { docker })
+    }
+
+    /// The id of an image by its name; `None` where the engine has none of that name.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn image_id(&self, name: &str) -> Result<Option<String>, DockerError> {
+        match self.docker.inspect_image(name).await {
+            Ok(image) => Ok(image.id),
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(DockerError::request(format!("looking up image {name}"))(error)),
+        }
+    }
+}
+
+/// The images of one session, by a Docker engine: for nodes that are its containers, for itself to run, or for a registry.
+pub struct Images {
+    variables: BTreeMap<String, String>,
+    /// `None`: they are loaded nowhere.
+    selector: Option<Selector>,
+    memory: Memory,
+    engine: OnceCell<Engine>,
+    listing: tokio::sync::Mutex<nodes::Listing>,
+    /// What was built, by what it was built from: its id.
+    built: Mutex<Vec<(plan::DockerImage, String)>>,
+    /// What was pushed last by each name: the reference that leads to it.
+    pushed: Mutex<BTreeMap<String, String>>,
+}
+
+impl Images {
+    /// Nothing is asked yet. `state` is the state directory, where it is remembered what was built.
+    pub fn new(variables: BTreeMap<String, String>, selector: Selector, state: &Path) -> Self {
+        Self { selector: Some(selector), ..Self::of_engine(variables, state) }
+    }
+
+    /// The same for images that the engine runs itself, or only builds and pushes: they are loaded nowhere.
+    pub fn of_engine(variables: BTreeMap<String, String>, state: &Path) -> Self {
+        Self {
+            selector: None,
+            memory: Memory::new(state.join("images")),
+            variables,
+            engine: OnceCell::new(),
+            listing: tokio::sync::Mutex::default(),
+            built: Mutex::default(),
+            pushed: Mutex::default(),
+        }
+    }
+
+    /// The engine, connected to once.
+    ///
+    /// # Errors
+    /// As [`Engine::connect`].
+    pub async fn engine(&self) -> Result<&Engine, DockerError> {
+        self.engine.get_or_try_init(|| Engine::connect(&self.variables)).await
+    }
+
+    /// The containers that are the cluster's nodes.
+    ///
+    /// # Errors
+    /// When the engine doesn't answer.
+    pub async fn nodes(&self) -> Result<Vec<Node>, DockerError> {
+        match &self.selector {
+            Some(selector) => self.engine().await?.nodes(selector).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Builds an image where the file says how, and loads what the engine has into the nodes that lack it. What the engine doesn't have
+    /// is the nodes' to pull, unless only the user's Docker credentials open its registry.
+    ///
+    /// # Errors
+    /// When the build fails, or the engine or a node refuses.
+    pub async fn make_runnable(
+        &self,
+        name: &str,
+        image: Option<&plan::Image>,
+        builds: &Builds,
+    ) -> Result<(), ImageError> {
+        let failed = |source: DockerError| ImageError::Load { image: name.to_owned(), source: Box::new(source) };
+        let engine = self.engine().await.map_err(failed)?;
+        let id = match image.and_then(|image| image.docker.as_ref()) {
+            Some(recipe) => {
+                let id = engine.build(name, recipe, builds, &self.variables, &self.memory).await?;
+                let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+                built.retain(|(known, _)| known != recipe);
+                built.push((recipe.clone(), id.clone()));
+                Some(id)
+            }
+            None => match engine.image_id(name).await.map_err(failed)? {
+                Some(id) => Some(id),
+                None => engine.pull_as_user(name, builds, &self.variables).await.map_err(failed)?,
+            },
+        };
+        match id {
+            Some(id) if self.selector.is_some() => self.load(engine, name, &id, builds).await.map_err(failed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an image is one that was built here.
+    fn is_built(&self, id: &str) -> bool {
+        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        built.iter().any(|(_, known)| known == id)
+    }
+
+    /// The id of what was built last from this image's recipe.
+    pub fn digest(&self, image: &plan::Image) -> Option<String> {
+        let recipe = image.docker.as_ref()?;
+        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, id) = built.iter().find(|(known, _)| known == recipe)?;
+        // Enough to tell, short enough for an annotation that people read.
+        Some(id.trim_start_matches("sha256:").chars().take(20).collect())
+    }
+}

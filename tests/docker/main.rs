@@ -1,0 +1,14 @@
+//! Pods of the embedded cluster that run in a real Docker engine: the one of `make kind-up`. As root; what an ordinary user may do is tried
+//! by a user who is made for it.
+#![cfg(feature = "cli")]
+
+mod builds;
+mod ends;
+mod pods;
+mod refused;
+mod rig;
+
+#[path = "../kind/engine.rs"]
+mod engine;
+#[path = "../common/require.rs"]
+mod require;

@@ -1,0 +1,55 @@
+//! `kill -9`, Ctrl-C, and a node that ends: whatever was begun is finished by the next `up` or removed by it or by `gc`.
+
+use envctl::session::launch::wait_until_gone;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::rig::Rig;
+
+/// The line by which the node's container is there and the cluster is not.
+const BEGUN: &str = "cluster: Starting control-plane";
+
+#[test]
+fn a_shared_cluster_that_was_left_unfinished_is_made_again_and_one_that_ends_ends_its_sessions() {
+    let Some(rig) = Rig::new("kind") else { return };
+    let (mut child, lines) = rig.start(&["up"]);
+    assert!(lines.map_while(Result::ok).any(|line| line.contains(BEGUN)), "it gets that far");
+    rig.kill_agent();
+    assert!(!child.wait().expect("it ends").success());
+    assert_eq!(rig.containers().len(), 1, "somebody has to remove it");
+    let made = rig.envctl(&["up"]).succeeded();
+    // kind may have come to its end all the same, alone: then there is nothing to make again.
+    assert!(made.says("which was left unfinished or stopped") || !made.says(BEGUN), "{made:?}");
+    let session = rig.sessions()[0].record().expect("a record").session;
+    assert!(rig.answer(&session).ends_with("first\n"));
+
+    let sessions = rig.sessions();
+    rig.docker(&["kill", &rig.containers()[0]]);
+    wait_until_gone(&sessions[0]).expect("its agent ends");
+    let ended = rig.envctl(&["ls"]);
+    assert!(ended.says("1 dead session has left something on a cluster"), "{ended:?}");
+    rig.envctl(&["gc", "--cluster", "kind"]).succeeded();
+    assert!(rig.containers().is_empty());
+    let clean = rig.envctl(&["gc"]).succeeded();
+    assert!(clean.says("nothing to remove"), "{clean:?}");
+}
+
+#[test]
+fn a_sessions_own_cluster_goes_with_it_whatever_ends_it() {
+    let Some(rig) = Rig::new("{ kind: { fresh: true } }") else { return };
+    let (mut child, lines) = rig.start(&["up"]);
+    let mut lines = lines.map_while(Result::ok);
+    assert!(lines.any(|line| line.contains(BEGUN)), "it gets that far");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("interrupted");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest:#?}");
+    assert!(rig.containers().is_empty() && rig.sessions().is_empty(), "{rest:#?}");
+
+    rig.envctl(&["up"]).succeeded();
+    let own = rig.containers();
+    assert!(own.len() == 1 && own[0] != format!("{}-control-plane", rig.cluster()), "{own:?}");
+    rig.kill_agent();
+    assert_eq!(rig.containers(), own);
+    let swept = rig.envctl(&["gc"]).succeeded();
+    assert!(swept.says("removed kind cluster") && rig.containers().is_empty(), "{swept:?}");
+}
