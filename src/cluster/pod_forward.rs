@@ -86,11 +86,9 @@ impl PodForward {
     fn slices(&self) -> watch::Receiver<Slices> {
         let start = || {
             let (sender, receiver) = watch::channel(Slices::new());
-            self.forwards.spawn(follow(
-                reading::watch(self.contact.client().clone(), Some(&self.namespace), watcher::Config::default()),
-                sender,
-                self.contact.clone(),
-            ));
+            let (client, namespace) = (self.contact.client().clone(), self.namespace.clone());
+            let watch = move || reading::watch(client.clone(), Some(&namespace), watcher::Config::default());
+            self.forwards.spawn(follow(watch, sender, self.contact.clone()));
             receiver
         };
         self.slices.get_or_init(start).clone()
@@ -191,14 +189,12 @@ async fn relay(mut from: TcpStream, to: DuplexStream) -> std::io::Result<()> {
 fn ready(slices: &Slices, target: &ServicePort) -> Vec<Endpoint> {
     let mut found = Vec::new();
     for slice in slices.values() {
-        let label = |name: &str| slice.metadata.labels.as_ref().and_then(|labels| labels.get(name));
-        let service = label(SERVICE);
-        let is_lent = label("endpointslice.kubernetes.io/managed-by").is_some_and(|by| by == SLICE_MANAGER);
+        let is_lent = is_lent(slice);
         let ports = slice.ports.iter().flatten();
         let port =
             ports.filter(|port| port.name.as_deref().unwrap_or_default() == target.name).find_map(|port| port.port);
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { continue };
-        if service != Some(&target.service) {
+        if label(slice, SERVICE) != Some(&target.service) {
             continue;
         }
         for endpoint in slice.endpoints.iter().flatten() {
@@ -217,10 +213,12 @@ fn ready(slices: &Slices, target: &ServicePort) -> Vec<Endpoint> {
     found
 }
 
-/// Keeps `sender` current until nobody listens. A watch that breaks is started again, with back-off.
-async fn follow(mut stream: Events<EndpointSlice>, sender: watch::Sender<Slices>, contact: Arc<Contact>) {
-    let mut first = Slices::new();
+/// Keeps `sender` current until nobody listens. A watch that breaks goes on with back-off; where the API was silent, all pods may be
+/// others since: none is known then until all are listed anew. What is lent is of this machine, and stays.
+async fn follow(watch: impl Fn() -> Events<EndpointSlice>, sender: watch::Sender<Slices>, contact: Arc<Contact>) {
     let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
+    let mut stream = watch();
+    let mut first = Slices::new();
     loop {
         match stream.try_next().await {
             Ok(Some(watcher::Event::Init)) => first.clear(),
@@ -233,7 +231,6 @@ async fn follow(mut stream: Events<EndpointSlice>, sender: watch::Sender<Slices>
             Ok(None) => return,
             Err(error) => {
                 tracing::debug!(%error, "the watch of endpoints ended and will be restarted");
-                // Asked again when there is someone to ask, or its back-off would leave it with pods of before.
                 let (watcher::Error::InitialListFailed(error)
                 | watcher::Error::WatchStartFailed(error)
                 | watcher::Error::WatchFailed(error)) = error
@@ -241,11 +238,23 @@ async fn follow(mut stream: Events<EndpointSlice>, sender: watch::Sender<Slices>
                     continue;
                 };
                 if contact.heard(&error) {
+                    sender.send_modify(|slices| slices.retain(|_, slice| is_lent(slice)));
+                    // Asked again when there is someone to ask, or the watch's back-off would keep connections waiting.
                     contact.answers().await;
+                    stream = watch();
                 }
             }
         }
     }
+}
+
+/// Whether a slice's endpoints are ports of this machine.
+fn is_lent(slice: &EndpointSlice) -> bool {
+    label(slice, "endpointslice.kubernetes.io/managed-by") == Some(SLICE_MANAGER)
+}
+
+fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
+    slice.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
 #[cfg(test)]

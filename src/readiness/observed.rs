@@ -12,7 +12,7 @@
 
 mod judge;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -27,6 +27,9 @@ const KEPT_EVENTS: usize = 24;
 
 /// The annotation by which a Deployment and its newest ReplicaSet name each other (`k8s.io/kubectl/pkg/util/deployment`).
 const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// Who makes the EndpointSlices of a Service that selects pods (`k8s.io/kubernetes/pkg/controller/endpointslice`).
+const SLICE_CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
 /// An object's identity, whatever its API version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -118,6 +121,8 @@ pub struct Observed {
     objects: HashMap<ObjectKey, Value>,
     pods: BTreeMap<String, Pod>,
     events: HashMap<String, Vec<Event>>,
+    /// Whether all EndpointSlices are known: where there is one to be missed, none says nothing.
+    slices_known: bool,
 }
 
 impl Observed {
@@ -142,6 +147,7 @@ impl Observed {
             Change::PodGone(name) => self.pods.remove(&name).and_then(|pod| self.root_of_pod(&pod)),
             Change::Event(event) => self.add_event(*event),
             Change::Reset { group, kind } => {
+                self.slices_known &= kind != "EndpointSlice";
                 match (group.as_str(), kind.as_str()) {
                     ("", "Pod") => self.pods.clear(),
                     ("", "Event") => self.events.clear(),
@@ -149,7 +155,11 @@ impl Observed {
                 }
                 None
             }
-            Change::Synced { .. } | Change::Refused { .. } => None,
+            Change::Synced { kind, .. } => {
+                self.slices_known |= kind == "EndpointSlice";
+                None
+            }
+            Change::Refused { .. } => None,
         }
     }
 
@@ -188,6 +198,21 @@ impl Observed {
             _ => usize::try_from(object["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap_or(0),
         };
         current && self.current_pods(object).filter(|pod| pods::is_started(pod)).count() >= want
+    }
+
+    /// Whether whoever goes by the EndpointSlices of the Service of that name is led to the object's ready pods, to all of them and to no
+    /// others. A Deployment is as it should be a moment before: its controller and that of the slices know nothing of each other.
+    pub fn is_led_to(&self, service: &str, key: &ObjectKey) -> bool {
+        let Some(object) = self.objects.get(key).filter(|_| self.slices_known) else { return false };
+        let ready =
+            self.current_pods(object).filter(|pod| pods::is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
+        let pods: BTreeSet<&str> = ready.filter_map(|pod| pod.metadata.name.as_deref()).collect();
+        let slices = self.objects.iter().filter(|(slice, object)| {
+            slice.namespace == key.namespace && service_of(object).is_some_and(|of| of == service)
+        });
+        let endpoints = slices.flat_map(|(_, slice)| slice["endpoints"].as_array().into_iter().flatten());
+        let named = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
+        pods == named.filter_map(|endpoint| endpoint["targetRef"]["name"].as_str()).collect()
     }
 
     /// The pods that now stand for the object: of a Deployment, those of its newest revision.
@@ -263,8 +288,11 @@ impl Observed {
         }
     }
 
-    /// A ReplicaSet stands for its Deployment; everything else for itself.
+    /// A ReplicaSet stands for its Deployment, an EndpointSlice for its Service; everything else for itself.
     fn root(&self, key: ObjectKey, object: &Value) -> ObjectKey {
+        if let Some(service) = service_of(object) {
+            return ObjectKey { group: String::new(), kind: "Service".to_owned(), name: service.to_owned(), ..key };
+        }
         if key.kind != "ReplicaSet" {
             return key;
         }
@@ -298,6 +326,14 @@ impl Observed {
             None => Some(key),
         }
     }
+}
+
+/// The Service whose pods an EndpointSlice lists.
+fn service_of(object: &Value) -> Option<&str> {
+    let labels = &object["metadata"]["labels"];
+    let is_slice =
+        object["kind"] == "EndpointSlice" && labels["endpointslice.kubernetes.io/managed-by"] == SLICE_CONTROLLER;
+    labels["kubernetes.io/service-name"].as_str().filter(|_| is_slice)
 }
 
 fn controller(pod: &Pod) -> Option<&OwnerReference> {

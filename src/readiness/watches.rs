@@ -67,6 +67,11 @@ impl Watches {
         (watches, receiver)
     }
 
+    /// Watches to which pods Services lead; only told of where pods were replaced.
+    pub fn watch_endpoints(&mut self, namespace: &str) {
+        self.watch(resource("discovery.k8s.io", "EndpointSlice", "endpointslices"), Some(namespace));
+    }
+
     /// Watches another kind too (what a manifest applied); nothing new if it is watched already.
     pub fn watch(&mut self, resource: ApiResource, namespace: Option<&str>) {
         let key = (resource.group.clone(), resource.kind.clone(), namespace.unwrap_or_default().to_owned());

@@ -249,10 +249,13 @@ fn kill_minus_nine_of_the_agent_leaves_nothing() {
     up(&context, &[]);
     let port = free_port();
     let swap = swap(&context, "host", port);
-    kill(context.agent().unwrap(), Signal::SIGKILL).unwrap();
+    let agent = context.agent().unwrap();
+    kill(agent, Signal::SIGKILL).unwrap();
     let process = hello_on(port);
     let mut swap = swap;
     swap.until("the session has ended; the command goes on without it");
+    // The kernel closes its connections before it lets go of its lock.
+    assert!(traces::ended_within(agent, 10_000));
     kill(process, Signal::SIGKILL).unwrap();
     assert_eq!(swap.end(&context).code, Some(137));
     let ran = context.run(&["ls", "-o", "name"]);

@@ -40,6 +40,9 @@ impl Walk<'_> {
                 Change::Synced { kind, .. } => {
                     self.unsynced.remove(kind);
                     self.unwatched.remove(kind);
+                    // That a service has no endpoints is told by nothing else.
+                    let replaced = self.runs.iter().enumerate().filter(|(_, run)| run.replaced);
+                    concerned.extend(replaced.map(|(index, _)| index).filter(|_| kind == "EndpointSlice"));
                 }
                 Change::Refused { kind, code, message } => self.not_watched(kind, *code, message),
                 _ => {}
@@ -113,6 +116,9 @@ impl Walk<'_> {
                 Verdict::Ready => {}
                 Verdict::Waiting(detail) => _ = waiting.get_or_insert(detail),
                 failing @ Verdict::Failing(_) => return failing,
+            }
+            if waiting.is_none() && run.replaced && !self.observed.is_led_to(&run.node.id.name, &owned.key) {
+                waiting = Some("waiting for its endpoints".to_owned());
             }
         }
         waiting.map_or(Verdict::Ready, Verdict::Waiting)

@@ -92,6 +92,8 @@ pub(super) struct Run<'a> {
     steady: Option<(i32, Instant)>,
     started: bool,
     changed: bool,
+    /// Whether it had pods before, to which its name may still lead.
+    replaced: bool,
     unmet: Vec<NodeId>,
     /// Whether the display has been told of the state it is in.
     told: bool,
@@ -426,7 +428,9 @@ impl<'a> Walk<'a> {
         let rendered = self.render(node).map_err(|error| {
             self.failure(Some(&node.id), Cause::Rejected { object: node.id.name.clone(), status: 0 }, error.to_string())
         })?;
-        let work = Work::compare(node.id.kind, rendered, self.held.ledger.entry(&node.id), &self.observed);
+        let before = self.held.ledger.entry(&node.id);
+        let had_pods = before.is_some();
+        let work = Work::compare(node.id.kind, rendered, before, &self.observed);
         let run = &mut self.runs[index];
         run.told = false;
         if work.is_nothing() {
@@ -436,6 +440,10 @@ impl<'a> Walk<'a> {
         }
         run.stage = Stage::Applying;
         run.changed = true;
+        run.replaced = had_pods && matches!(&node.spec, NodeSpec::Service(service) if !service.ports.is_empty());
+        if run.replaced {
+            self.watches.watch_endpoints(&self.context.namespace);
+        }
         let (applier, client) = (self.applier.clone(), self.around.client.clone());
         self.actions.spawn(async move { Done::Applied(index, work.perform(applier, client).await) });
         self.tell_run(index);

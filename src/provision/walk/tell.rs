@@ -16,6 +16,7 @@ impl<'a> Run<'a> {
             steady: None,
             started: false,
             changed: false,
+            replaced: false,
             unmet: Vec::new(),
             told: false,
         }

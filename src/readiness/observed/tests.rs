@@ -177,3 +177,44 @@ fn a_watch_that_begins_anew_forgets_only_its_kind() {
     assert!(observed.object(&key()).is_some());
     assert_eq!(observed.newest_replica_set(observed.object(&key()).expect("there")), None);
 }
+
+#[test]
+fn a_name_leads_to_the_ready_pods_alone_once_its_slices_say_so() {
+    let ready = |revision: &str| {
+        let pod = json!({"metadata": {"namespace": "ns", "name": format!("api-{revision}-x"), "uid": format!("p{revision}"),
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("api-{revision}"),
+                    "uid": format!("r{revision}"), "controller": true}]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        Change::Pod(Box::new(serde_json::from_value(pod).expect("a pod")))
+    };
+    let slice = |name: &str, by: &str, pods: &[(&str, bool)]| {
+        let endpoint = |(pod, ready): &(&str, bool)| json!({"conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}});
+        Change::Object(json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"namespace": "ns", "name": name, "labels": {"kubernetes.io/service-name": "api",
+                "endpointslice.kubernetes.io/managed-by": by}},
+            "endpoints": pods.iter().map(endpoint).collect::<Vec<_>>()}))
+    };
+    let synced = Change::Synced { group: "discovery.k8s.io".to_owned(), kind: "EndpointSlice".to_owned() };
+    let mut observed = Observed::default();
+    observed.apply(Change::Object(deployment(2, "2", 1)));
+    observed.apply(Change::Object(replica_set("1")));
+    observed.apply(Change::Object(replica_set("2")));
+    observed.apply(ready("1"));
+    observed.apply(ready("2"));
+    let service = ObjectKey { group: String::new(), kind: "Service".to_owned(), ..key() };
+    assert_eq!(
+        observed.apply(slice("api-1", SLICE_CONTROLLER, &[("api-1-x", true), ("api-2-x", true)])),
+        Some(service)
+    );
+    assert!(!observed.is_led_to("api", &key()), "not all is listed yet");
+    observed.apply(synced);
+    assert!(!observed.is_led_to("api", &key()), "the old pod is still named");
+    observed.apply(slice("api-1", SLICE_CONTROLLER, &[("api-1-x", false), ("api-2-x", true)]));
+    assert!(observed.is_led_to("api", &key()));
+    assert!(!observed.is_led_to("web", &key()), "another's name");
+    // What stands in for pods is no pod of it.
+    observed.apply(slice("api-on-host", "envctl.dev", &[]));
+    assert!(observed.is_led_to("api", &key()));
+    observed.apply(slice("api-1", SLICE_CONTROLLER, &[]));
+    assert!(!observed.is_led_to("api", &key()), "nor is it led nowhere");
+}
