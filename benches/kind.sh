@@ -2,7 +2,8 @@
 # What `envctl up` costs on kind, beside kind and kubectl, in the engine that DOCKER_HOST leads to: `make bench-kind`.
 # `benches/kind.sh ENVCTL`; needs kind, kubectl, busybox-static, and ENVCTL_KIND_IMAGE where no node image can be pulled.
 #
-# - cold: `kind create cluster`, and `envctl up` of nothing and of five services where there is no cluster yet, by turns;
+# - cold: `kind create cluster`; the same, `kind load docker-image`, `kubectl apply` and `kubectl wait` of five services by hand; and `envctl
+#   up` of nothing and of the five where there is no cluster yet, by turns;
 # - five services on a cluster that is there, image present: `kubectl apply` and `kubectl wait`, and `envctl up`, by turns;
 # - an image of 100 MB: `kind load docker-image`, and what `envctl up` takes to load it, each time another one, by turns;
 # - the same image where the nodes have it: what an `up` that changes nothing takes for it.
@@ -53,13 +54,22 @@ between() { sed -n 's/^\[ *\([0-9.]*\)s\] \(.*\)/\1 \2/p' "$place/log" | awk -v 
 median() { sort -n "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
 row() { printf '%-58s %6d ms  (%s)\n' "$1" "$(median "$2")" "$(tr '\n' ' ' <"$2" | sed 's/ $//')"; }
 ratio() { awk -v a="$(median "$1")" -v b="$(median "$2")" -v limit="$3" 'BEGIN { printf "  %.2f × (limit %s)\n", a / b, limit }'; }
+by_kubectl() { kubectl apply -f "$place/objects.yaml" && kubectl wait --for=condition=Available deployment --all --timeout=180s -n five; }
 create() { kind create cluster --name "$theirs" --image "$ENVCTL_KIND_IMAGE" --kubeconfig "$place/kubeconfig"; }
+by_hand() {
+    create && docker build -q -t envctl-bench/box:1 . && kind load docker-image envctl-bench/box:1 --name "$theirs" && by_kubectl
+}
+kubectl() { command kubectl --kubeconfig "$kubeconfig" "$@"; }
 forget() { "$envctl" down && "$envctl" gc --cluster kind; }
 times=$place/times && mkdir "$times"
 
+"$envctl" config -o objects >"$place/objects.yaml"
 "$envctl" up >/dev/null 2>&1 && forget >/dev/null 2>&1
+kubeconfig=$place/kubeconfig
 for _ in $(seq "$cold"); do
     took create >>"$times/create"
+    kind delete cluster --name "$theirs" --kubeconfig "$place/kubeconfig" >/dev/null 2>&1
+    took by_hand >>"$times/hand"
     kind delete cluster --name "$theirs" --kubeconfig "$place/kubeconfig" >/dev/null 2>&1
     cd "$place/none"
     took "$envctl" up >>"$times/none"
@@ -71,15 +81,14 @@ done
 row "kind create cluster" "$times/create"
 row "envctl up of nothing, no cluster yet" "$times/none"
 row "envctl up of five services, no cluster yet" "$times/cold"
+row "the same by hand" "$times/hand"
+ratio "$times/cold" "$times/hand" 1.0
 
 took "$envctl" up >/dev/null
 took "$envctl" down >/dev/null
 # A session that keeps the cluster and says how to reach it.
 (cd "$place/none" && took "$envctl" up >/dev/null)
 kubeconfig=$(cd "$place/none" && "$envctl" env --format json | sed -n 's/.*"KUBECONFIG": *"\([^"]*\)".*/\1/p')
-kubectl() { command kubectl --kubeconfig "$kubeconfig" "$@"; }
-by_kubectl() { kubectl apply -f "$place/objects.yaml" && kubectl wait --for=condition=Available deployment --all --timeout=180s -n five; }
-"$envctl" config -o objects >"$place/objects.yaml"
 for _ in $(seq "$runs"); do
     took by_kubectl >>"$times/kubectl"
     took kubectl delete namespace five >/dev/null

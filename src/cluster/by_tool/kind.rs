@@ -16,6 +16,22 @@ use crate::images::docker::{Node, Selector, Which};
 /// The image of the nodes, instead of kind's own.
 const IMAGE_VARIABLE: &str = "ENVCTL_KIND_IMAGE";
 
+/// What a control plane of one is told, in kubeadm's words (merged into kind's own by `pkg/internal/patch`; without a version, so that
+/// kind fits it to that of its kubeadm). It has nobody to elect a leader with, and waits 2 s before it tries to lead; and a namespace's
+/// first objects need not queue behind each other for a share of 20 requests a second that is meant for many nodes.
+const CONTROL_PLANE: &str = r#"kubeadmConfigPatches:
+- |
+  kind: ClusterConfiguration
+  controllerManager:
+    extraArgs:
+      leader-elect: "false"
+      kube-api-qps: "500"
+      kube-api-burst: "500"
+  scheduler:
+    extraArgs:
+      leader-elect: "false"
+"#;
+
 /// kind's half.
 #[derive(Debug)]
 pub struct Kind;
@@ -68,7 +84,7 @@ impl Maker for Kind {
         let mark = site.place.prepare(site.taken)?;
         let config = format!(
             "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n  extraMounts:\n  \
-             - {{hostPath: /dev/null, containerPath: {}, readOnly: true}}\n",
+             - {{hostPath: /dev/null, containerPath: {}, readOnly: true}}\n{CONTROL_PLANE}",
             mounted(&mark)
         );
         let config = site.place.note("config.yaml", &config)?;

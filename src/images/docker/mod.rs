@@ -272,23 +272,36 @@ impl Images {
     ) -> Result<(), ImageError> {
         let failed = |source: DockerError| ImageError::Load { image: name.to_owned(), source: Box::new(source) };
         let engine = self.engine().await.map_err(failed)?;
-        let id = match image.and_then(|image| image.docker.as_ref()) {
-            Some(recipe) => {
-                let id = engine.build(name, recipe, builds, &self.variables, &self.memory).await?;
-                let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-                built.retain(|(known, _)| known != recipe);
-                built.push((recipe.clone(), id.clone()));
-                Some(id)
-            }
-            None => match engine.image_id(name).await.map_err(failed)? {
-                Some(id) => Some(id),
-                None => engine.pull_as_user(name, builds, &self.variables).await.map_err(failed)?,
-            },
-        };
-        match id {
+        // What nodes have is asked while it is looked what there should be: where nothing is to be done, neither waits for the other.
+        // Who loads asks again if that failed.
+        let listing = async { drop(self.listing(engine, builds).await) };
+        let (id, ()) = tokio::join!(self.id(engine, name, image, builds), listing);
+        match id? {
             Some(id) if self.selector.is_some() => self.load(engine, name, &id, builds).await.map_err(failed),
             _ => Ok(()),
         }
+    }
+
+    /// The id of an image in the engine, built or pulled where it has to be; `None` where the engine cannot have it.
+    async fn id(
+        &self,
+        engine: &Engine,
+        name: &str,
+        image: Option<&plan::Image>,
+        builds: &Builds,
+    ) -> Result<Option<String>, ImageError> {
+        let failed = |source: DockerError| ImageError::Load { image: name.to_owned(), source: Box::new(source) };
+        let Some(recipe) = image.and_then(|image| image.docker.as_ref()) else {
+            return match engine.image_id(name).await.map_err(failed)? {
+                Some(id) => Ok(Some(id)),
+                None => engine.pull_as_user(name, builds, &self.variables).await.map_err(failed),
+            };
+        };
+        let id = engine.build(name, recipe, builds, &self.variables, &self.memory).await?;
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        built.retain(|(known, _)| known != recipe);
+        built.push((recipe.clone(), id.clone()));
+        Ok(Some(id))
     }
 
     /// Whether an image is one that was built here.

@@ -19,6 +19,7 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures::future::{join_all, try_join_all};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::MutexGuard;
 
 use super::{DockerError, Engine, Images};
 use crate::images::build::{Builds, display};
@@ -226,9 +227,12 @@ const IMPORT: [&str; 3] = [
 const LIST: [&str; 4] = ["ctr", "--namespace=k8s.io", "images", "list"];
 
 impl Images {
-    /// Loads an image into the nodes that lack it.
-    pub(super) async fn load(&self, engine: &Engine, name: &str, id: &str, builds: &Builds) -> Result<(), DockerError> {
-        let full = normalized(name);
+    /// What nodes have, asked once an `up`.
+    pub(super) async fn listing(
+        &self,
+        engine: &Engine,
+        builds: &Builds,
+    ) -> Result<MutexGuard<'_, Listing>, DockerError> {
         let mut listing = self.listing.lock().await;
         if listing.asked.is_none_or(|asked| asked < builds.began()) {
             let asked = Instant::now();
@@ -239,6 +243,13 @@ impl Images {
             });
             *listing = Listing { asked: Some(asked), nodes: try_join_all(listed).await? };
         }
+        Ok(listing)
+    }
+
+    /// Loads an image into the nodes that lack it.
+    pub(super) async fn load(&self, engine: &Engine, name: &str, id: &str, builds: &Builds) -> Result<(), DockerError> {
+        let full = normalized(name);
+        let listing = self.listing(engine, builds).await?;
         // What wasn't built here, nodes may pull.
         if listing.nodes.is_empty() && self.is_built(id) {
             return Err(DockerError::NoNodes);
