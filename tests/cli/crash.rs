@@ -93,7 +93,7 @@ fn the_command_line_is_killed_during_up() {
     let host = traces::host();
     let directory = directory(&context);
     let (mut was_ready, mut was_not) = (0, 0);
-    for moment in moments(&context) {
+    for moment in moments(&context).into_iter().step_by(3) {
         let mut up = context.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         traces::ended_within(Pid::from_raw(up.id().try_into().unwrap()), moment);
         up.kill().unwrap();
@@ -117,6 +117,21 @@ fn the_command_line_is_killed_during_up() {
     }
     eprintln!("killed the command line {TIMES} times: {was_not} before ready, {was_ready} after");
     assert!(was_not > 20, "{was_not}");
+}
+
+/// Whoever tries again at once, as a CI job does, gets a session: the one that is ending is waited for.
+#[test]
+fn the_command_line_is_killed_and_another_comes_at_once() {
+    let context = context();
+    for moment in moments(&context) {
+        let mut up = context.start(&["up"]).child;
+        traces::ended_within(Pid::from_raw(up.id().try_into().unwrap()), moment);
+        up.kill().unwrap();
+        let ran = context.run(&["up"]);
+        assert_eq!(ran.code, Some(0), "killed after {moment} ms: {ran:?}");
+        up.wait().unwrap();
+        assert_eq!(context.run(&["down"]).code, Some(0));
+    }
 }
 
 #[test]

@@ -61,6 +61,7 @@ pub async fn converse(
     // Only so that the live table's clocks go on; nothing waits for it.
     let mut clock = tokio::time::interval(Duration::from_millis(500));
     let mut interrupted = 0;
+    let mut heard = false;
     let mut failed: Option<Box<Failure>> = None;
     loop {
         let reply = tokio::select! {
@@ -84,6 +85,11 @@ pub async fn converse(
                 continue;
             }
         };
+        // It ended with this connection in its queue: what its creator's end, or another command, had asked for.
+        if reply.is_none() && !heard && !created && interrupted == 0 {
+            return Ok(Outcome::Again);
+        }
+        heard = true;
         match reply {
             Some(Reply::Event(event)) if interrupted == 0 => display.event(out, &event),
             Some(Reply::Event(_) | Reply::Status(_) | Reply::Creators { .. }) => {}
