@@ -39,6 +39,8 @@ pub mod plan;
 #[cfg(feature = "cli")]
 pub mod provision;
 #[cfg(feature = "cli")]
+mod proxied;
+#[cfg(feature = "cli")]
 pub mod readiness;
 #[cfg(feature = "cli")]
 pub mod reading;

@@ -149,12 +149,14 @@ pub async fn client(kubeconfig: Kubeconfig, namespace: &str) -> Result<kube::Cli
         // Nobody is there to answer it: the agent has no terminal. What it complains of is then ours to tell.
         exec.interactive_mode = Some(ExecInteractiveMode::Never);
     }
+    let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref());
+    let proxy = cluster.and_then(|cluster| cluster.proxy_url.clone()).filter(|url| !url.is_empty());
     let made = if config.auth_info.exec.is_some() || config.auth_info.auth_provider.is_some() {
         // A plugin may take its time.
-        let made = tokio::task::spawn_blocking(move || kube::Client::try_from(config)).await;
+        let made = tokio::task::spawn_blocking(move || multiplexed::client(config, proxy.as_deref())).await;
         made.map_err(|source| ClusterError::unavailable(attempt, source))?
     } else {
-        multiplexed::client(config)
+        multiplexed::client(config, proxy.as_deref())
     };
     made.map_err(|error| credentials::explain(&kubeconfig, attempt, error))
 }

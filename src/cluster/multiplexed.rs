@@ -7,42 +7,48 @@
 use std::time::Duration;
 
 use http::{Request, header};
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ClientBuilder, ConfigExt as _};
+use rustls::pki_types::ServerName;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
+
+use crate::proxied::Connector;
 
 /// client-go's `ReadIdleTimeout` and `PingTimeout`.
 const IDLE: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(15);
 
-/// A client by a configuration without credential plugins, since kube-rs keeps to itself when what those gave expires. Without TLS nobody could
-/// say that they speak HTTP/2, and how to go through proxies, and under which name a server is to show itself, kube-rs knows: then it is
-/// kube-rs' own.
+/// A client by a configuration, through the proxy that it or the environment names. Its credential plugins are run here, which may take a while.
 ///
 /// # Errors
-/// As kube-rs: certificates that are none, credentials that cannot be had.
-pub fn client(config: kube::Config) -> Result<kube::Client, kube::Error> {
-    let is_special = config.proxy_url.is_some() || config.tls_server_name.is_some();
-    if is_special || config.cluster_url.scheme_str() != Some("https") {
-        return kube::Client::try_from(config);
-    }
+/// As kube-rs: certificates that are none, credentials that cannot be had; or a proxy of a kind that isn't supported.
+pub fn client(config: kube::Config, proxy: Option<&str>) -> Result<kube::Client, kube::Error> {
     let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(config.connect_timeout);
+    let connector = Connector::new(tcp, &config.cluster_url, proxy);
+    let connector = connector.map_err(|error| kube::Error::Service(error.into()))?;
     let tls = config.rustls_client_config()?;
-    let connector = |tls| HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+    let name = config.tls_server_name.clone().map(ServerName::try_from).transpose();
+    let name = name.map_err(|error| kube::Error::Service(error.into()))?;
+    let https = |tls| {
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+        match name.clone() {
+            Some(name) => builder.with_server_name_resolver(FixedServerNameResolver::new(name)),
+            None => builder,
+        }
+    };
     let mut pool = Client::builder(TokioExecutor::new());
     pool.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
     pool.http2_keep_alive_interval(IDLE).http2_keep_alive_timeout(PING);
     let requests: Client<_, Body> =
-        pool.build(connector(tls.clone()).enable_all_versions().wrap_connector(tcp.clone()));
-    let upgrades: Client<_, Body> = pool.build(connector(tls).enable_http1().wrap_connector(tcp));
+        pool.build(https(tls.clone()).enable_all_versions().wrap_connector(connector.clone()));
+    let upgrades: Client<_, Body> = pool.build(https(tls).enable_http1().wrap_connector(connector));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))

@@ -7,11 +7,12 @@ use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{Api, DynamicObject, ListParams, LogParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope, verbs};
 use serde_json::Value;
 
 use super::{Missing, Sink};
+use crate::cluster::kubeconfig;
 use crate::objects;
 use crate::redact::Redactor;
 use crate::session::record::Record;
@@ -48,11 +49,8 @@ pub(super) async fn gather(record: &Record, sink: &mut Sink, missing: &mut Vec<M
 }
 
 async fn client(record: &Record) -> Result<kube::Client, String> {
-    let kubeconfig = Kubeconfig::read_from(&record.kubeconfig).map_err(|error| error.to_string())?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(|error| error.to_string())?;
-    record.namespace.clone_into(&mut config.default_namespace);
-    kube::Client::try_from(config).map_err(|error| error.to_string())
+    let file = Kubeconfig::read_from(&record.kubeconfig).map_err(|error| error.to_string())?;
+    kubeconfig::client(file, &record.namespace).await.map_err(|error| error.to_string())
 }
 
 async fn within<T>(what: &str, asked: impl Future<Output = kube::Result<T>>, missing: &mut Vec<Missing>) -> Option<T> {

@@ -19,6 +19,7 @@ pub use message::{Failed, Message};
 pub use occasion::{Commit, Occasion, PullRequest, gather};
 
 use crate::plan::{Notify, Secret, When};
+use crate::proxied::ProxyError;
 use crate::redact::Redactor;
 
 /// For everything together: who waits for a run's result doesn't wait for a mail server.
@@ -36,6 +37,9 @@ pub enum NotifyError {
     /// The machine's certificates cannot be read.
     #[error("no certificate authority of this machine could be read: {0}")]
     NoAuthorities(std::io::Error),
+    /// The proxy that is to be used cannot be.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// Nobody answered.
     #[error("{0}")]
     Unanswered(String),

@@ -8,10 +8,12 @@ use http::header::{CONTENT_TYPE, USER_AGENT};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use super::message::Message;
 use super::{NotifyError, one_line, unanswered};
+use crate::proxied::Connector;
 use crate::redact::Redactor;
 
 /// A longer answer is not read.
@@ -38,12 +40,13 @@ pub(super) async fn send(
         .header(USER_AGENT, concat!("envctl/", env!("CARGO_PKG_VERSION")))
         .body(Full::new(Bytes::from(json.to_string())))
         .map_err(|_| no_address())?;
+    let tcp = Connector::new(HttpConnector::new(), request.uri(), None)?;
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
         .map_err(NotifyError::NoAuthorities)?
         .https_or_http()
         .enable_http1()
-        .build();
+        .wrap_connector(tcp);
     let client = Client::builder(TokioExecutor::new()).build(connector);
     let answer = client.request(request).await.map_err(|error| unanswered(&error))?;
     let status = answer.status();

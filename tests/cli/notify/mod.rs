@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::context::{Context, Ran};
 use super::require::require;
-use receivers::{Authority, Receiver, aiosmtpd};
+use receivers::{Authority, Proxy, Receiver, aiosmtpd};
 
 /// Nobody may see it.
 const PASSWORD: &str = "sm+p/p@ss wörd";
@@ -140,6 +140,43 @@ fn a_webhook_that_refuses_or_is_not_there_is_one_line() {
     }
     receiver.next();
     assert_eq!(receiver.next()["path"], format!("/moved{SECRET_PATH}"));
+    nothing_is_left(&context);
+}
+
+#[test]
+fn a_webhook_is_told_through_the_proxy_that_the_variables_name() {
+    let context = project(SERVING, "exit 7", WEBHOOK);
+    let authority = Authority::new();
+    // A name that only the proxy knows.
+    let (certificate, key) = authority.certificate("hook.test");
+    let Some(mut receiver) = Receiver::start("https", Some((&certificate, &key))) else { return };
+    let proxy = Proxy::start(receiver.port);
+    let through = format!("http://ann:p%40ss@127.0.0.1:{}", proxy.port);
+    let hook = format!("https://hook.test{SECRET_PATH}");
+    let trusted = authority.root.to_str().unwrap();
+    let variables = [("HOOK", hook.as_str()), ("HTTPS_PROXY", &through), ("SSL_CERT_FILE", trusted)];
+    let ran = run(&context, &["test"], &variables);
+    assert_eq!(ran.code, Some(7), "{ran:?}");
+    assert!(ran.stderr.contains("told of the failure: webhook (HOOK)"), "{ran:?}");
+    let asked = proxy.asked();
+    assert!(asked.starts_with("CONNECT hook.test:443 HTTP/1.1\r\n"), "{asked}");
+    // `ann:p@ss`
+    assert!(
+        asked.to_ascii_lowercase().contains("proxy-authorization: basic ") && asked.contains("YW5uOnBAc3M="),
+        "{asked}"
+    );
+    assert_eq!(receiver.next()["path"], SECRET_PATH);
+    // One that is not asked, and one that cannot be.
+    for (name, value, says) in [
+        ("NO_PROXY", "hook.test", "lookup address"),
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1", "is of a kind that is not supported (socks5://)"),
+    ] {
+        let ran = run(&context, &["test"], &[&variables[..], &[(name, value)]].concat());
+        assert_eq!(ran.code, Some(7), "{ran:?}");
+        let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("told of the failure")).collect();
+        assert!(lines.len() == 1 && lines[0].starts_with("warning: not told") && lines[0].contains(says), "{ran:?}");
+        assert!(!ran.stderr.contains("T0SECRET") && !ran.stderr.contains("p%40ss"), "{ran:?}");
+    }
     nothing_is_left(&context);
 }
 
