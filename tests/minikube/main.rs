@@ -17,8 +17,8 @@
 //!   --container-runtime=containerd --extra-config=kubeadm.ignore-preflight-errors=SystemVerification` (the last for these cgroups) took 17 s.
 //!   Root had no CAP_SYS_RESOURCE: containerd's configuration said `restrict_oom_score_adj=true`, without spaces, since minikube takes it back
 //!   otherwise. Another profile's name was refused, which `cluster: minikube` now is before that. `envctl up --context minikube`, of an image
-//!   that its containerd had, was ready in 1.2 s, and the service answered; the second `up` took 0.05 s; `down` removed the namespace. Of these
-//!   tests `none` needs only minikube's program.
+//!   that its containerd had, was ready in 1.0 to 2.1 s (four times), and the service answered; the second `up` took 0.04 to 0.05 s; `down`
+//!   removed the namespace in 8 to 11 s, most of it the namespace controller's. Of these tests `none` needs only minikube's program.
 //!
 //! What wasn't: the drivers that make virtual machines, podman and ssh; downloads, preloads, minikube's own base image, addons; several nodes;
 //! cgroups of version 2. In the driver none's cluster CoreDNS didn't come up (the image's is built without a plugin that minikube configures),
