@@ -104,6 +104,9 @@ mod tests {
     fn only_valid_profiles_count() {
         let profiles = r#"{"invalid": [{"Name": "old"}], "valid": [{"Name": "minikube"}]}"#;
         assert!(has_profile(profiles, "minikube") && !has_profile(profiles, "old"));
+        // What minikube v1.38.1 wrote of a machine that is a node itself, by the driver none.
+        let none = include_str!("by_tool/minikube/testdata/profile-list-none.json");
+        assert!(has_profile(none, "minikube") && !has_profile(none, "none"));
         let by = |name: &str, value: &str| minikube_authority(&BTreeMap::from([(name.to_owned(), value.to_owned())]));
         assert_eq!(by("HOME", "/h"), Some(PathBuf::from("/h/.minikube/ca.crt")));
         assert_eq!(by("MINIKUBE_HOME", "/m"), Some(PathBuf::from("/m/.minikube/ca.crt")));

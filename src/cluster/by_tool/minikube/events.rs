@@ -60,10 +60,13 @@ pub fn failed(tool: &Tool, attempt: &str, error: ToolError) -> ClusterError {
     // What follows one with advice is a consequence of it; what comes before one with a name, words for people.
     let with_advice = reasons.iter().find(|reason| !reason.advice.is_empty());
     if let Some(reason) = with_advice.or_else(|| reasons.iter().rfind(|reason| !reason.name.is_empty())) {
-        let (name, message) = (&reason.name, shortened(&reason.message));
+        let words = match (reason.message.as_str(), &reason.name) {
+            ("", name) => name.clone(),
+            (message, name) => format!("{} ({name})", shortened(message)),
+        };
         return match reason.cure() {
-            Some(cure) => ClusterError::Unsupported { what: format!("{attempt}: {message} ({name})"), cure },
-            None => ClusterError::unavailable(attempt, format!("{message} ({name})")),
+            Some(cure) => ClusterError::Unsupported { what: format!("{attempt}: {words}"), cure },
+            None => ClusterError::unavailable(attempt, words),
         };
     }
     let output = output.into_iter().zip(said).filter_map(|(line, said)| match said {
@@ -144,10 +147,20 @@ mod tests {
                 "should not be used with root privileges. (DRV_AS_ROOT)",
                 Some("run envctl as another user, or set MINIKUBE_FORCE=true"),
             ),
+            // No advice: what `driver` says instead, before anything is begun.
+            (include_str!("testdata/start-none-profile.jsonl"), "(DRV_UNSUPPORTED_PROFILE)", None),
+            // Advice and no message.
+            (
+                include_str!("testdata/start-none-no-plugins.jsonl"),
+                "making it: NOT_FOUND_CNI_PLUGINS",
+                Some("requires containernetworking-plugins."),
+            ),
         ] {
             let error = failure(said);
             assert!(error.to_string().contains(words), "{error}");
-            assert_eq!(error.hint().as_deref(), cure, "{error}");
+            let hint = error.hint();
+            assert_eq!(hint.is_some(), cure.is_some(), "{error}");
+            assert!(cure.is_none_or(|cure| hint.is_some_and(|hint| hint.contains(cure))), "{error}");
         }
         let error = failure("out of memory\n{\"type\":\"io.k8s.sigs.minikube.download.progress\",\"data\":{}}");
         assert!(error.to_string().ends_with(":\n  out of memory"), "{error}");
@@ -161,6 +174,13 @@ mod tests {
             steps.contains(&Said::Step("Using the docker driver based on user configuration".to_owned())),
             "{steps:?}"
         );
+        // A start that succeeds has errors among its events: words for people, without a name.
+        let said: Vec<_> = include_str!("testdata/start-none.jsonl").lines().filter_map(Said::read).collect();
+        assert!(
+            matches!(said.last(), Some(Said::Step(step)) if step.starts_with("Done! kubectl is now configured to use")),
+            "{said:?}"
+        );
+        assert!(said.iter().filter_map(Said::reason).all(|reason| reason.name.is_empty()), "{said:?}");
         assert_eq!(Said::read("* Starting"), None);
     }
 }

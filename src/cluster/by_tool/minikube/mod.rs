@@ -8,6 +8,7 @@
 //! takes a container of its own name for one that it left itself, and deletes it: so one that stands there without our profile (another home's) is
 //! looked for first. It writes the kubeconfig long before it has ended: a cluster is whole once envctl saw minikube succeed and had its answer.
 
+mod driver;
 mod events;
 mod profile;
 
@@ -94,6 +95,7 @@ impl Maker for Minikube {
 
     async fn make(&self, site: &Site<'_>, told: Told<'_>) -> Result<(), ClusterError> {
         let profile = Profile::of(site)?;
+        driver::refuse_none(&profile.home, &site.tool.variables)?;
         let mark = site.place.prepare(site.taken)?;
         site.place.note("home", &profile.home)?;
         profile.take(&mark)?;
