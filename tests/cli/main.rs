@@ -13,6 +13,8 @@ mod nextest;
 mod notify;
 #[path = "../common/program.rs"]
 mod program;
+#[path = "../common/proxy.rs"]
+mod proxy;
 mod pytest;
 mod refused;
 #[path = "../common/require.rs"]

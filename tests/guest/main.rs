@@ -5,6 +5,8 @@
 mod engine;
 #[path = "../common/hello.rs"]
 mod hello;
+#[path = "../common/proxy.rs"]
+mod proxy;
 #[path = "../common/require.rs"]
 mod require;
 
@@ -17,6 +19,7 @@ mod life;
 mod many;
 mod ownership;
 mod place;
+mod proxied;
 mod push;
 mod refused;
 mod registry;

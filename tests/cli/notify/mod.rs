@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::context::{Context, Ran};
+use super::proxy::Proxy;
 use super::require::require;
-use receivers::{Authority, Proxy, Receiver, aiosmtpd};
+use receivers::{Authority, Receiver, aiosmtpd};
 
 /// Nobody may see it.
 const PASSWORD: &str = "sm+p/p@ss wörd";
@@ -150,7 +151,7 @@ fn a_webhook_is_told_through_the_proxy_that_the_variables_name() {
     // A name that only the proxy knows.
     let (certificate, key) = authority.certificate("hook.test");
     let Some(mut receiver) = Receiver::start("https", Some((&certificate, &key))) else { return };
-    let proxy = Proxy::start(receiver.port);
+    let proxy = Proxy::start(Some(receiver.port));
     let through = format!("http://ann:p%40ss@127.0.0.1:{}", proxy.port);
     let hook = format!("https://hook.test{SECRET_PATH}");
     let trusted = authority.root.to_str().unwrap();

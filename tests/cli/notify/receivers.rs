@@ -1,11 +1,10 @@
 //! `receivers.py` as a process, and certificates for it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::OnceLock;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
@@ -62,42 +61,6 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ended = self.child.wait();
-    }
-}
-
-/// A proxy that leads every tunnel to one port of this machine; it ends with the last that uses it.
-pub struct Proxy {
-    pub port: u16,
-    asked: mpsc::Receiver<String>,
-}
-
-impl Proxy {
-    pub fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (sender, asked) = mpsc::channel();
-        std::thread::spawn(move || {
-            let (client, _) = listener.accept().unwrap();
-            let mut lines = BufReader::new(client.try_clone().unwrap());
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                lines.read_line(&mut head).unwrap();
-            }
-            sender.send(head).unwrap();
-            (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-            let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
-            let (from, towards) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            let back = std::thread::spawn(move || std::io::copy(&mut &from, &mut &towards));
-            let _client_is_gone = std::io::copy(&mut lines, &mut &server);
-            let _told = server.shutdown(std::net::Shutdown::Both);
-            let _server_is_gone = back.join();
-        });
-        Self { port, asked }
-    }
-
-    /// The head of the request that it got.
-    pub fn asked(&self) -> String {
-        self.asked.recv().unwrap()
     }
 }
 
