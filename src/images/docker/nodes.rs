@@ -68,11 +68,19 @@ pub struct Node {
 }
 
 /// What is known of the nodes' images.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Listing {
     /// When it was asked for; `None`: not yet.
     asked: Option<Instant>,
     nodes: Vec<(String, Known)>,
+    /// By node. To start a program in a container takes longer than what it is asked, so one is kept to ask.
+    shells: HashMap<String, Shell>,
+}
+
+/// A shell in a node that lives as long as its connection: it ends with its input, whatever ends this process.
+struct Shell {
+    input: Input,
+    output: Output,
 }
 
 /// The names in one node, each with the digest of the manifest that it leads to.
@@ -185,6 +193,23 @@ impl Engine {
         said
     }
 
+    /// What [`LIST`] says in a node, by a shell that may still be there from the last time.
+    async fn listed(&self, node: &str, shell: Option<Shell>) -> Result<(Shell, String), DockerError> {
+        if let Some(mut shell) = shell
+            && let Some((code, listed)) = shell.ask(&LIST.join(" ")).await
+            && code == "0"
+        {
+            return Ok((shell, listed));
+        }
+        let (_, input, output) = self.start(node, &["sh"], true).await?;
+        let mut shell = Shell { input, output };
+        match shell.ask(&LIST.join(" ")).await {
+            Some((code, listed)) if code == "0" => Ok((shell, listed)),
+            // By itself it says why.
+            _ => Ok((shell, self.run(node, &LIST).await?)),
+        }
+    }
+
     /// Streams an image into nodes, all at once.
     async fn stream(&self, name: &str, nodes: &[&str]) -> Result<(), DockerError> {
         let importing = nodes.iter().map(async |&node| Ok((node, self.start(node, &IMPORT, true).await?)));
@@ -217,6 +242,24 @@ impl Engine {
     }
 }
 
+impl Shell {
+    /// The exit code of a command and what it wrote to stdout; `None` when the shell is gone.
+    async fn ask(&mut self, command: &str) -> Option<(String, String)> {
+        self.input.write_all(format!("{command}; echo \"{END}$?\"\n").as_bytes()).await.ok()?;
+        self.input.flush().await.ok()?;
+        let mut said = Vec::new();
+        loop {
+            if let LogOutput::StdOut { message } = self.output.try_next().await.ok()?? {
+                said.extend_from_slice(&message);
+            }
+            let text = String::from_utf8_lossy(&said);
+            if let Some((listed, code)) = text.strip_suffix('\n').and_then(|text| text.rsplit_once(END)) {
+                return Some((code.to_owned(), listed.to_owned()));
+            }
+        }
+    }
+}
+
 /// As kind imports: by the snapshotter that the node's containerd is set up with.
 const IMPORT: [&str; 3] = [
     "sh",
@@ -225,6 +268,8 @@ const IMPORT: [&str; 3] = [
      sed -n \"s/^ *snapshotter = ['\\\"]\\(.*\\)['\\\"]/\\1/p\" | sed -n 1p)\" - ",
 ];
 const LIST: [&str; 4] = ["ctr", "--namespace=k8s.io", "images", "list"];
+/// What a shell says last of each answer, before the exit code; no image's name has blanks.
+const END: &str = "end of the list: ";
 
 impl Images {
     /// What nodes have, asked once an `up`.
@@ -237,11 +282,19 @@ impl Images {
         if listing.asked.is_none_or(|asked| asked < builds.began()) {
             let asked = Instant::now();
             let nodes = self.nodes().await?;
-            let listed = nodes.iter().filter(|node| node.running).map(async |node| {
-                let known = known(&engine.run(&node.name, &LIST).await?);
-                Ok::<_, DockerError>((node.name.clone(), known))
-            });
-            *listing = Listing { asked: Some(asked), nodes: try_join_all(listed).await? };
+            let mut shells = std::mem::take(&mut listing.shells);
+            let running = nodes.into_iter().filter(|node| node.running);
+            let running: Vec<_> = running.map(|node| (shells.remove(&node.name), node.name)).collect();
+            let listed = try_join_all(running.into_iter().map(async |(shell, node)| {
+                let (shell, listed) = engine.listed(&node, shell).await?;
+                Ok::<_, DockerError>((node, shell, known(&listed)))
+            }));
+            listing.nodes.clear();
+            for (node, shell, known) in listed.await? {
+                listing.shells.insert(node.clone(), shell);
+                listing.nodes.push((node, known));
+            }
+            listing.asked = Some(asked);
         }
         Ok(listing)
     }
