@@ -18,6 +18,7 @@ use std::time::Duration;
 pub use message::{Failed, Message};
 pub use occasion::{Commit, Occasion, PullRequest, gather};
 
+use crate::cluster::refusal::chain;
 use crate::plan::{Notify, Secret, When};
 use crate::proxied::ProxyError;
 use crate::redact::Redactor;
@@ -114,17 +115,7 @@ fn secret<'a>(secret: &Secret, variables: &'a BTreeMap<String, String>) -> Resul
 
 /// An error with what caused it, in one line.
 fn unanswered(error: &dyn std::error::Error) -> NotifyError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some say their cause themselves.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    NotifyError::Unanswered(one_line(&text))
+    NotifyError::Unanswered(one_line(&chain(error)))
 }
 
 /// The first line, of a bearable length.

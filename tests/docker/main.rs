@@ -8,7 +8,11 @@ mod pods;
 mod refused;
 mod rig;
 
+#[path = "../common/agents.rs"]
+mod agents;
 #[path = "../kind/engine.rs"]
 mod engine;
+#[path = "../common/ran.rs"]
+mod ran;
 #[path = "../common/require.rs"]
 mod require;

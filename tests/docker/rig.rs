@@ -1,18 +1,17 @@
 //! A home with a project and a state directory, and this machine's engine; what is left in it by a failed test is removed.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use envctl::embedded::kubelet::docker::{POD, SESSION};
-use envctl::session::launch::wait_until_gone;
-use envctl::session::state::{SessionDirectory, StateDirectory};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use envctl::session::state::SessionDirectory;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::agents;
 use crate::engine::engine;
+pub use crate::ran::Ran;
 use crate::require::require;
 
 /// A shell and a web server in an image from scratch: Debian's package `busybox-static`.
@@ -51,19 +50,7 @@ pub struct Rig {
     _turn: MutexGuard<'static, ()>,
 }
 
-#[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
 impl Ran {
-    fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
@@ -168,16 +155,12 @@ impl Rig {
     }
 
     pub fn sessions(&self) -> Vec<SessionDirectory> {
-        StateDirectory::at(self.state()).all().expect("readable")
+        agents::sessions(&self.state())
     }
 
     /// `kill -9` of the only session's agent; returns when it is gone.
     pub fn kill_agent(&self) {
-        let sessions = self.sessions();
-        let [session] = sessions.as_slice() else { panic!("{sessions:?}") };
-        let agent = session.record().expect("a record").agent_pid;
-        kill(Pid::from_raw(i32::try_from(agent).expect("a number")), Signal::SIGKILL).expect("killed");
-        wait_until_gone(session).expect("gone");
+        agents::kill_only(&self.state());
     }
 }
 

@@ -7,6 +7,8 @@ mod engine;
 mod hello;
 #[path = "../common/proxy.rs"]
 mod proxy;
+#[path = "../common/ran.rs"]
+mod ran;
 #[path = "../common/require.rs"]
 mod require;
 

@@ -11,6 +11,10 @@ mod own_engine;
 mod rig;
 mod shared;
 
+#[path = "../common/agents.rs"]
+mod agents;
+#[path = "../common/ran.rs"]
+mod ran;
 #[path = "../common/require.rs"]
 mod require;
 

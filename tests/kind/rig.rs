@@ -4,17 +4,17 @@
 use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use envctl::cluster::by_tool::By;
 use envctl::cluster::by_tool::place::Place;
-use envctl::session::launch::wait_until_gone;
-use envctl::session::state::{SessionDirectory, StateDirectory};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use envctl::session::state::SessionDirectory;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::agents;
+use crate::ran::Ran;
 
 /// One service, of an image that is built from scratch. `push` is for a context: this name's registry couldn't even be reached.
 pub const ENVIRONMENT: &str = "
@@ -43,20 +43,7 @@ pub struct Rig {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// What a program gave.
-#[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
 impl Ran {
-    fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
@@ -167,16 +154,12 @@ impl Rig {
     }
 
     pub fn sessions(&self) -> Vec<SessionDirectory> {
-        StateDirectory::at(self.state()).all().expect("readable")
+        agents::sessions(&self.state())
     }
 
     /// `kill -9` of the only session's agent; returns when it is gone.
     pub fn kill_agent(&self) {
-        let sessions = self.sessions();
-        let [session] = sessions.as_slice() else { panic!("{sessions:?}") };
-        let agent = session.record().expect("a record").agent_pid;
-        kill(Pid::from_raw(i32::try_from(agent).expect("a number")), Signal::SIGKILL).expect("killed");
-        wait_until_gone(session).expect("gone");
+        agents::kill_only(&self.state());
     }
 
     /// What the service answers on the host.

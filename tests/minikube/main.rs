@@ -30,8 +30,12 @@ mod none;
 mod refused;
 mod shared;
 
+#[path = "../common/agents.rs"]
+mod agents;
 #[path = "../kind/engine.rs"]
 mod engine;
+#[path = "../common/ran.rs"]
+mod ran;
 #[path = "../common/require.rs"]
 mod require;
 #[path = "../kind/rig.rs"]

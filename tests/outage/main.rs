@@ -4,6 +4,8 @@
 
 #[path = "../common/hello.rs"]
 mod hello;
+#[path = "../common/ran.rs"]
+mod ran;
 #[path = "../common/require.rs"]
 mod require;
 #[path = "../guest/rig.rs"]

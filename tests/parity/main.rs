@@ -22,6 +22,8 @@ mod hello;
 mod kind;
 mod life;
 mod masks;
+#[path = "../common/ran.rs"]
+mod ran;
 mod refused;
 #[path = "../common/require.rs"]
 mod require;

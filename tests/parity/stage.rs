@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use crate::hello;
 use crate::kind::Kind;
 use crate::masks::{Masks, flat};
+use crate::ran::Ran;
 use crate::require::require;
 
 /// What both clusters run: a small service and a shell's worth of programs.
@@ -44,14 +45,6 @@ pub struct Step {
     pub err: Vec<String>,
     /// What has a name: the exit code, the fields of a document.
     pub fields: BTreeMap<String, String>,
-}
-
-/// What a program gave, as it is.
-#[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
 }
 
 /// A user at work.
@@ -360,13 +353,6 @@ impl Started {
     /// As Ctrl-C does.
     pub fn interrupt(&self) {
         kill(Pid::from_raw(self.child.id().try_into().expect("a process")), Signal::SIGINT).expect("it runs");
-    }
-}
-
-impl Ran {
-    fn of(output: std::process::Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
