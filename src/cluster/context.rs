@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::SetOnce;
 
 use super::lend::{HostPort, Lent};
 use super::reached::{Reached, identified};
@@ -30,6 +31,8 @@ pub struct Context {
     variables: BTreeMap<String, String>,
     images: Images,
     reached: Reached,
+    /// The cluster may be used.
+    allowed: SetOnce<()>,
 }
 
 impl Context {
@@ -43,6 +46,7 @@ impl Context {
             images: Images::of_engine(variables.clone(), state),
             variables: variables.clone(),
             reached: Reached::default(),
+            allowed: SetOnce::new(),
         }
     }
 }
@@ -84,6 +88,8 @@ impl Provider for Context {
         let copy = Some(self.directory.join(KUBECONFIG));
         let (access, client) = reach(&self.name, &self.namespace, &self.variables, copy).await?;
         self.reached.by(client, &self.namespace).await;
+        // Whoever started before knows it too.
+        _ = self.allowed.set(());
         Ok(access)
     }
 
@@ -91,7 +97,11 @@ impl Provider for Context {
     /// push is built and pushed before.
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError> {
         match image.and_then(to_push) {
-            Some(recipe) => self.images.push(name, recipe, builds).await,
+            // Nothing is pushed for a cluster that sessions are not allowed on.
+            Some(recipe) => {
+                self.allowed.wait().await;
+                self.images.push(name, recipe, builds).await
+            }
             None => Ok(()),
         }
     }

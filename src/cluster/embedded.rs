@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use kube::config::Kubeconfig;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::SetOnce;
 
 use super::forward::{Carrier, Forwards};
 use super::lend::{self, HostPort, Lent};
@@ -28,7 +28,7 @@ pub struct Embedded {
     config: Config,
     namespace: String,
     project_root: PathBuf,
-    cluster: OnceCell<Arc<EmbeddedCluster>>,
+    cluster: SetOnce<Arc<EmbeddedCluster>>,
     forwards: Forwards,
     /// For images that only the Docker engine can run.
     images: Images,
@@ -41,7 +41,7 @@ impl Embedded {
             config,
             namespace: namespace.to_owned(),
             project_root,
-            cluster: OnceCell::new(),
+            cluster: SetOnce::new(),
             forwards: Forwards::default(),
             images,
         }
@@ -55,15 +55,17 @@ impl Embedded {
 #[async_trait]
 impl Provider for Embedded {
     async fn start(&self) -> Result<Access, ClusterError> {
-        let starting = || async { EmbeddedCluster::start(self.config.clone()).await.map(Arc::new) };
-        let cluster = self
-            .cluster
-            .get_or_try_init(starting)
+        let cluster = EmbeddedCluster::start(self.config.clone())
             .await
+            .map(Arc::new)
             .map_err(|source| ClusterError::unavailable("starting the embedded cluster", source))?;
         let kubeconfig = Kubeconfig::from_yaml(&cluster.kubeconfig(&self.namespace))
             .map_err(|source| ClusterError::unavailable("reading the embedded cluster's kubeconfig", source))?;
-        Ok(Access { kubeconfig, ready_after: cluster.ready_after(), tenancy: Tenancy::Owner, client: None })
+        let ready_after = cluster.ready_after();
+        self.cluster
+            .set(cluster)
+            .map_err(|_again| ClusterError::unavailable("starting the embedded cluster", "it was started before"))?;
+        Ok(Access { kubeconfig, ready_after, tenancy: Tenancy::Owner, client: None })
     }
 
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError> {
@@ -80,9 +82,7 @@ impl Provider for Embedded {
         if !command.is_empty() {
             builds.run(command, name).await?;
         }
-        let cluster =
-            self.cluster().map_err(|source| ImageError::Load { image: name.to_owned(), source: source.into() })?;
-        cluster.add_image(name, process::node_image(image, &self.project_root));
+        self.cluster.wait().await.add_image(name, process::node_image(image, &self.project_root));
         Ok(())
     }
 

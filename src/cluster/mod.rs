@@ -44,11 +44,12 @@ use kube::config::Kubeconfig;
 /// Makes one kind of cluster usable by a session. All calls may run concurrently.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// Makes the cluster reachable; returns as soon as its API answers (nodes may still be coming).
+    /// Makes the cluster reachable; returns as soon as its API answers (nodes may still be coming). Called once.
     async fn start(&self) -> Result<Access, ClusterError>;
 
     /// Makes an image runnable by its name: built with `builds` where the file says how, and known to the nodes.
     /// Called once per image and `up`, before anything that uses it is applied; `image` is `None` when the file doesn't map the name.
+    /// It may be called before the cluster is there: it does what needs none, and waits for [`Provider::start`] with the rest.
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError>;
 
     /// What an image is here when it is run with this command, so that a rebuilt program is a difference; `None` where its name already

@@ -7,11 +7,13 @@
 pub mod event;
 mod evidence;
 pub mod failure;
+mod making;
 mod node;
 mod walk;
 
 pub use event::{Event, EventSink, NodeState};
 pub use failure::{Cause, Failure};
+pub use making::Making;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -47,8 +49,6 @@ pub struct Options {
     pub limits: Limits,
     /// How many lines of each log a [`Failure`] carries.
     pub log_lines: i64,
-    /// How many build commands run at once.
-    pub builds: usize,
     /// The caller's variables: what build commands run with and `fromEnv` keys are taken from.
     pub environment: BTreeMap<String, String>,
     /// How much of the plan.
@@ -83,7 +83,6 @@ impl Default for Options {
         Self {
             limits: Limits::default(),
             log_lines: 20,
-            builds: 2,
             environment: BTreeMap::new(),
             scope: Scope::All,
             swaps: BTreeMap::new(),
@@ -122,6 +121,8 @@ pub struct Provisioner {
     ledger: Ledger,
     namespace: Option<String>,
     lodging: Option<Arc<Lodging>>,
+    /// Begun for the first [`Provisioner::up`].
+    making: Option<Making>,
 }
 
 impl Provisioner {
@@ -152,7 +153,13 @@ impl Provisioner {
             ledger: Ledger::default(),
             namespace: None,
             lodging,
+            making: None,
         })
+    }
+
+    /// The same, whose first [`Provisioner::up`] goes on with images that were begun before.
+    pub fn with(self, making: Making) -> Self {
+        Self { making: Some(making), ..self }
     }
 
     /// Makes the cluster hold what `plan` asks for and no more, and waits until all of it is ready. What is as
@@ -168,6 +175,12 @@ impl Provisioner {
         events: &EventSink,
         give_up: impl Future<Output = GiveUp> + Send,
     ) -> Result<(), Box<Failure>> {
+        let making = match options.scope {
+            Scope::All => {
+                self.making.take().unwrap_or_else(|| Making::begin(plan, &options.environment, &self.provider, events))
+            }
+            Scope::Keys(_) | Scope::Services(_) => Making::default(),
+        };
         let around = walk::Surroundings {
             plan,
             options,
@@ -185,7 +198,7 @@ impl Provisioner {
             lent: &mut self.lent,
             namespace: &mut self.namespace,
         };
-        walk::Walk::new(around, held).run(give_up).await?;
+        walk::Walk::new(around, held, making).run(give_up).await?;
         // What uses a key that was replaced has the new one by now.
         for why in self.revoke(plan, Revoke::Replaced).await {
             events.send(Event::Warning { node: None, message: why, at: 0 });

@@ -11,10 +11,13 @@ use super::maker::{Maker, Site, Standing, Told, by_engine};
 use super::place::Place;
 use super::tool::Tool;
 use crate::cluster::ClusterError;
-use crate::images::docker::{Node, Selector, Which};
+use crate::images::docker::{Node, Nodes, Selector, Which};
 
 /// The image of the nodes, instead of kind's own.
 const IMAGE_VARIABLE: &str = "ENVCTL_KIND_IMAGE";
+
+/// The step by which nodes run and containerd is set up (kind, `pkg/cluster/internal/create/actions/kubeadminit/init.go`).
+const CONTROL_PLANE_STEP: &str = "Starting control-plane";
 
 /// What a control plane of one is told, in kubeadm's words (merged into kind's own by `pkg/internal/patch`; without a version, so that
 /// kind fits it to that of its kubeadm). It has nobody to elect a leader with, and waits 2 s before it tries to lead; and a namespace's
@@ -99,7 +102,11 @@ impl Maker for Kind {
             // ` • Preparing nodes 📦  ...`: what is begun; what kind says when it has ended is for its own users.
             if let Some(step) = line.trim().strip_prefix('•').filter(|step| step.ends_with("...")) {
                 // Without the picture that each step ends in.
-                told(step.trim_matches(|c: char| c == '.' || c.is_whitespace() || !c.is_ascii()));
+                let step = step.trim_matches(|c: char| c == '.' || c.is_whitespace() || !c.is_ascii());
+                if step == CONTROL_PLANE_STEP {
+                    site.images.nodes_are(Nodes::Running);
+                }
+                told(step);
             }
         });
         made.await.map(drop).map_err(site.tool.failed("making a kind cluster"))

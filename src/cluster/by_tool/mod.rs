@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use super::lend::{HostPort, Lent};
 use super::reached::Reached;
 use super::{Access, ClusterError, Provider, Removal, ServicePort, Setting, Tenancy};
-use crate::images::docker::Images;
+use crate::images::docker::{Images, Nodes};
 use crate::images::{Builds, ImageError};
 use crate::objects::Content;
 use crate::plan;
@@ -116,6 +116,7 @@ impl Provider for ByTool {
                 found
             }
         };
+        self.images.nodes_are(Nodes::Ready);
         self.reached.by(found.client, &self.namespace).await;
         let tenancy = if self.fresh { Tenancy::Owner } else { Tenancy::Guest { cluster: found.identity } };
         Ok(Access { kubeconfig: found.kubeconfig, ready_after: began.elapsed(), tenancy, client: None })

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bollard::{API_DEFAULT_VERSION, Docker};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use super::ImageError;
 use super::build::Builds;
@@ -207,11 +207,23 @@ impl Engine {
     }
 }
 
+/// How far the nodes are that images are loaded into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nodes {
+    /// They may not be there yet.
+    Absent,
+    /// They run, and their tool is still at work on them.
+    Running,
+    /// The cluster is there.
+    Ready,
+}
+
 /// The images of one session, by a Docker engine: for nodes that are its containers, for itself to run, or for a registry.
 pub struct Images {
     variables: BTreeMap<String, String>,
     /// `None`: they are loaded nowhere.
     selector: Option<Selector>,
+    nodes: watch::Sender<Nodes>,
     memory: Memory,
     engine: OnceCell<Engine>,
     listing: tokio::sync::Mutex<nodes::Listing>,
@@ -231,6 +243,7 @@ impl Images {
     pub fn of_engine(variables: BTreeMap<String, String>, state: &Path) -> Self {
         Self {
             selector: None,
+            nodes: watch::Sender::new(Nodes::Absent),
             memory: Memory::new(state.join("images")),
             variables,
             engine: OnceCell::new(),
@@ -259,6 +272,17 @@ impl Images {
         }
     }
 
+    /// How far the nodes are by now.
+    pub fn nodes_are(&self, nodes: Nodes) {
+        self.nodes.send_replace(nodes);
+    }
+
+    /// Resolves when the nodes are as far as that.
+    async fn nodes_to_be(&self, nodes: Nodes) {
+        // The sender is this one's own.
+        _ = self.nodes.subscribe().wait_for(|now| *now >= nodes).await;
+    }
+
     /// Builds an image where the file says how, and loads what the engine has into the nodes that lack it. What the engine doesn't have
     /// is the nodes' to pull, unless only the user's Docker credentials open its registry.
     ///
@@ -272,14 +296,19 @@ impl Images {
     ) -> Result<(), ImageError> {
         let failed = |source: DockerError| ImageError::Load { image: name.to_owned(), source: Box::new(source) };
         let engine = self.engine().await.map_err(failed)?;
+        if self.selector.is_none() {
+            return self.id(engine, name, image, builds).await.map(drop);
+        }
         // What nodes have is asked while it is looked what there should be: where nothing is to be done, neither waits for the other.
         // Who loads asks again if that failed.
-        let listing = async { drop(self.listing(engine, builds).await) };
-        let (id, ()) = tokio::join!(self.id(engine, name, image, builds), listing);
-        match id? {
-            Some(id) if self.selector.is_some() => self.load(engine, name, &id, builds).await.map_err(failed),
-            _ => Ok(()),
-        }
+        let listing = async {
+            self.nodes_to_be(Nodes::Running).await;
+            drop(self.listing(engine, builds).await);
+            Ok(())
+        };
+        let (id, ()) = tokio::try_join!(self.id(engine, name, image, builds), listing)?;
+        let Some(id) = id else { return Ok(()) };
+        self.load(engine, name, &id, builds).await.map_err(failed)
     }
 
     /// The id of an image in the engine, built or pulled where it has to be; `None` where the engine cannot have it.

@@ -21,7 +21,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::MutexGuard;
 
-use super::{DockerError, Engine, Images};
+use super::{DockerError, Engine, Images, Nodes};
 use crate::images::build::{Builds, display};
 
 /// Which containers are a cluster's nodes.
@@ -299,8 +299,21 @@ impl Images {
         Ok(listing)
     }
 
-    /// Loads an image into the nodes that lack it.
+    /// Loads an image into the nodes that lack it, as soon as they run.
     pub(super) async fn load(&self, engine: &Engine, name: &str, id: &str, builds: &Builds) -> Result<(), DockerError> {
+        self.nodes_to_be(Nodes::Running).await;
+        let early = *self.nodes.borrow() < Nodes::Ready;
+        let loaded = self.load_into(engine, name, id, builds).await;
+        if !early || loaded.is_ok() {
+            return loaded;
+        }
+        // What a node refuses while its tool is at work on it, it may not refuse afterwards.
+        self.nodes_to_be(Nodes::Ready).await;
+        self.listing.lock().await.asked = None;
+        self.load_into(engine, name, id, builds).await
+    }
+
+    async fn load_into(&self, engine: &Engine, name: &str, id: &str, builds: &Builds) -> Result<(), DockerError> {
         let full = normalized(name);
         let listing = self.listing(engine, builds).await?;
         // What wasn't built here, nodes may pull.

@@ -248,6 +248,7 @@ impl Walk<'_> {
     pub(super) fn is_done(&self) -> bool {
         // Images that no node uses and ports without traffic yet are still part of what was asked for.
         self.actions.is_empty()
+            && self.making.is_done()
             && self.held.namespace.is_some()
             && self.runs.iter().all(|run| run.stage == Stage::Ready)
     }

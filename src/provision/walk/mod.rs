@@ -6,7 +6,7 @@
 //!                                                                     └── a finding that outlasts its patience ──▶ failed
 //! ```
 //!
-//! Everything slow (builds, requests) runs in owned tasks that answer with a [`Done`]; the walk itself only decides.
+//! Everything slow runs in owned tasks: requests answer with a [`Done`], images are [`Making`]'s; the walk itself only decides.
 //! Independent nodes are therefore always in flight together. Nothing polls: the walk sleeps until a task is done, a watch
 //! reports, a finding's own clock runs out, the cluster is lost, or the caller gives up.
 
@@ -21,12 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::event::{Event, EventSink, NodeState};
 use super::evidence;
 use super::failure::{Cause, Failure};
+use super::making::{Made, Making};
 use super::node::Work;
 use super::{GiveUp, Options, Scope, Session};
 use crate::cluster::apply::{Applied, Applier, ApplyError};
@@ -35,7 +36,6 @@ use crate::cluster::ledger::{Ledger, Owned};
 use crate::cluster::lend::Lent;
 use crate::cluster::tenancy::{Lodging, MoveInError};
 use crate::cluster::{ClusterError, Provider, ServicePort};
-use crate::images::{Builds, ImageError};
 use crate::keys::{self, KeyError, Keyring};
 use crate::objects::{self, Context};
 use crate::on_host::OnHostError;
@@ -103,7 +103,6 @@ pub(super) struct Run<'a> {
 enum Done {
     Namespace(Result<Applied, MoveInError>),
     Settled(Vec<String>),
-    Image(String, Result<(), ImageError>),
     Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
     Issued(usize, Result<String, KeyError>),
     Stored(Vec<usize>, Result<Vec<String>, ApplyError>),
@@ -131,6 +130,7 @@ pub(super) struct Walk<'a> {
     /// Since when the API has not answered, as the caller was told.
     silent_since: Option<Instant>,
     runnable: HashSet<String>,
+    making: Making,
     actions: JoinSet<Done>,
     /// Keys that are not in the Secret yet, and whether it is out of date otherwise.
     unstored: Vec<usize>,
@@ -158,7 +158,7 @@ enum Secret {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(around: Surroundings<'a>, held: Held<'a>) -> Self {
+    pub fn new(around: Surroundings<'a>, held: Held<'a>, making: Making) -> Self {
         let namespace = &around.session.namespace;
         let jobs = around.plan.nodes.iter().any(|node| node.id.kind == NodeKind::Job);
         let jobs = if jobs { Jobs::Some } else { Jobs::None };
@@ -195,6 +195,7 @@ impl<'a> Walk<'a> {
             unwatched: BTreeMap::new(),
             silent_since: None,
             runnable: HashSet::new(),
+            making,
             actions: JoinSet::new(),
             unstored: Vec::new(),
             secret: Secret::Right,
@@ -218,8 +219,9 @@ impl<'a> Walk<'a> {
                     }
                 }
             };
-            // Builds may take any time: what is still running then is ended.
+            // An API that is silent may take any time.
             let _ = tokio::time::timeout(DRAIN, drain).await;
+            self.making.end().await;
             if let Some(index) = failure.node.as_ref().and_then(|id| self.by_id.get(id)).copied() {
                 let run = &self.runs[index];
                 // What a key's issuer logged explains why it issued none.
@@ -278,10 +280,11 @@ impl<'a> Walk<'a> {
                 }
                 Some(done) = self.actions.join_next(), if !self.actions.is_empty() => match done {
                     Ok(done) => self.done(done)?,
-                    Err(error) => {
-                        let message = format!("a task of the walk ended abnormally: {error}");
-                        return Err(self.failure(None, Cause::Interrupted, message));
-                    }
+                    Err(error) => return Err(self.broken(&error)),
+                },
+                Some(made) = self.making.next() => match made {
+                    Ok(made) => self.made(made)?,
+                    Err(error) => return Err(self.broken(&error)),
                 },
                 Some(change) = self.changes.recv() => self.changed(change)?,
                 () = until(clock) => {}
@@ -289,7 +292,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What needs nothing: the namespace, all images, the host's side of all ports, and taking away what is no longer in the plan.
+    /// What needs nothing: the namespace, the host's side of all ports, and taking away what is no longer in the plan.
     fn begin(&mut self) -> Result<(), Box<Failure>> {
         if self.held.namespace.is_none() {
             let (applier, namespace) = (self.applier.clone(), objects::namespace(self.around.plan, &self.context));
@@ -301,12 +304,9 @@ impl<'a> Walk<'a> {
                 })
             });
         }
-        match self.around.options.scope {
-            Scope::All => self.begin_images(),
-            Scope::Keys(_) | Scope::Services(_) => {
-                self.runnable = self.around.plan.images.keys().cloned().collect();
-                self.runnable.extend(self.around.plan.used_images().into_keys().map(str::to_owned));
-            }
+        if self.around.options.scope != Scope::All {
+            self.runnable = self.around.plan.images.keys().cloned().collect();
+            self.runnable.extend(self.around.plan.used_images().into_keys().map(str::to_owned));
         }
         for (id, port) in self.around.plan.ports().filter(|(_, port)| port.protocol == Protocol::Tcp) {
             if self.held.addresses.contains_key(&id) {
@@ -340,28 +340,6 @@ impl<'a> Walk<'a> {
             });
         }
         Ok(())
-    }
-
-    fn begin_images(&mut self) {
-        let plan = self.around.plan;
-        let builds = Arc::new(Builds::new(
-            &plan.project_root,
-            self.around.options.environment.clone(),
-            self.around.options.builds,
-            self.around.events.clone(),
-            self.began.into_std(),
-        ));
-        // Also those that no node uses: programs inside the environment may deploy them.
-        let mut images: BTreeMap<&str, Option<&crate::plan::Image>> = plan.used_images();
-        images.extend(plan.images.iter().map(|(name, image)| (name.as_str(), Some(image))));
-        for (name, image) in images {
-            let (name, image) = (name.to_owned(), image.cloned());
-            let (provider, builds) = (self.around.provider.clone(), builds.clone());
-            self.actions.spawn(async move {
-                let result = provider.make_runnable(&name, image.as_ref(), &builds).await;
-                Done::Image(name, result)
-            });
-        }
     }
 
     /// Starts every node that can start; those whose needs are just met among them, until nothing more follows.
@@ -477,6 +455,16 @@ impl<'a> Walk<'a> {
         Ok(rendered)
     }
 
+    fn broken(&self, error: &JoinError) -> Box<Failure> {
+        self.failure(None, Cause::Interrupted, format!("a task of the walk ended abnormally: {error}"))
+    }
+
+    fn made(&mut self, (name, made): Made) -> Result<(), Box<Failure>> {
+        made.map_err(|error| self.not_runnable(&name, error))?;
+        self.runnable.insert(name);
+        Ok(())
+    }
+
     fn done(&mut self, done: Done) -> Result<(), Box<Failure>> {
         match done {
             Done::Namespace(Ok(applied)) => {
@@ -489,10 +477,6 @@ impl<'a> Walk<'a> {
             }
             Done::Settled(warnings) => self.warn(None, warnings),
             Done::Namespace(Err(error)) => return Err(self.not_moved_in(&error)),
-            Done::Image(name, Ok(())) => {
-                self.runnable.insert(name);
-            }
-            Done::Image(name, Err(error)) => return Err(self.not_runnable(&name, error)),
             Done::Applied(index, Ok((objects, warnings))) => {
                 self.record(index, objects);
                 let run = &mut self.runs[index];

@@ -16,7 +16,7 @@ use crate::cluster::{Access, ClusterError, Provider, Removal, Setting, Tenancy, 
 use crate::envfile::TimeSpan;
 use crate::keys::Keyring;
 use crate::plan::{Cluster, Plan, Viewpoint};
-use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Options, Provisioner, Revoke, Session};
+use crate::provision::{Cause, Event, EventSink, Failure, GiveUp, Making, Options, Provisioner, Revoke, Session};
 use crate::session::launch;
 use crate::session::record::Record;
 use crate::session::state::StateDirectory;
@@ -71,6 +71,8 @@ impl Environment {
         let state = StateDirectory::at(directory.ancestors().nth(2).unwrap_or(directory).to_owned());
         let setting = Setting { namespace: &record.namespace, directory, variables, state: state.path(), events };
         let provider = crate::cluster::provider(plan, setting).map_err(unavailable)?;
+        // Also builds that fail: a cluster that was begun is finished, for the next `up`.
+        let mut making = Making::begin(plan, variables, &provider, events);
         let started = tokio::select! {
             started = provider.start() => started.map_err(unavailable),
             () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
@@ -78,6 +80,7 @@ impl Environment {
         let access = match started {
             Ok(access) => access,
             Err(mut failure) => {
+                making.end().await;
                 // What it had begun to make is nobody else's.
                 if let Err(error) = provider.remove(Duration::ZERO).await {
                     failure.message = format!("{}; what was begun is still there: {error}", failure.message);
@@ -106,7 +109,7 @@ impl Environment {
         Ok(Self {
             provider,
             access,
-            provisioner,
+            provisioner: provisioner.with(making),
             lodging,
             cluster: plan.cluster.clone(),
             needs: teardown::needs(plan),
