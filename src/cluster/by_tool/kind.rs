@@ -21,10 +21,13 @@ const CONTROL_PLANE_STEP: &str = "Starting control-plane";
 
 /// What a control plane of one is told, in kubeadm's words (merged into kind's own by `pkg/internal/patch`; without a version, so that
 /// kind fits it to that of its kubeadm). It has nobody to elect a leader with, and waits 2 s before it tries to lead; and a namespace's
-/// first objects need not queue behind each other for a share of 20 requests a second that is meant for many nodes.
+/// first objects need not queue behind each other for a share of 20 requests a second that is meant for many nodes. Its dozen keys are of
+/// a kind that is made in no time; kind writes a form of configuration that has this field since Kubernetes 1.36, before that kubeadm warns of
+/// it and makes RSA keys.
 const CONTROL_PLANE: &str = r#"kubeadmConfigPatches:
 - |
   kind: ClusterConfiguration
+  encryptionAlgorithm: ECDSA-P256
   controllerManager:
     extraArgs:
       leader-elect: "false"
