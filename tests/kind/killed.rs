@@ -17,9 +17,16 @@ fn a_shared_cluster_that_was_left_unfinished_is_made_again_and_one_that_ends_end
     rig.kill_agent();
     assert!(!child.wait().expect("it ends").success());
     assert_eq!(rig.containers().len(), 1, "somebody has to remove it");
-    let made = rig.envctl(&["up"]).succeeded();
+    // What fails beside it is no reason to leave it unfinished once more.
+    let recipe = std::fs::read_to_string(rig.home.path().join("Dockerfile")).expect("read");
+    rig.write("Dockerfile", "FROM scratch\nCOPY missing /missing\n");
+    let failed = rig.envctl(&["up"]);
+    assert!(failed.code == Some(3) && failed.says("docker build -t team/hello"), "{failed:?}");
     // kind may have come to its end all the same, alone: then there is nothing to make again.
-    assert!(made.says("which was left unfinished or stopped") || !made.says(BEGUN), "{made:?}");
+    assert!(failed.says("which was left unfinished or stopped") || !failed.says(BEGUN), "{failed:?}");
+    rig.write("Dockerfile", &recipe);
+    let up = rig.envctl(&["up"]).succeeded();
+    assert!(!up.says(BEGUN), "{up:?}");
     let session = rig.sessions()[0].record().expect("a record").session;
     assert!(rig.answer(&session).ends_with("first\n"));
 

@@ -27,6 +27,9 @@ fn two_ups_at_once_make_one_cluster_and_images_go_where_they_are_missing() {
     assert!(said.iter().any(|said| said.contains("image team/hello: loading into")), "{said:#?}");
     let built = said.iter().filter(|said| said.contains(COPIES[0])).count();
     assert_eq!(built, 1, "its steps are shown, and it is built once: {said:#?}");
+    let meanwhile =
+        said.iter().any(|said| said.split("reachable").next().is_some_and(|before| before.contains("built in")));
+    assert!(meanwhile, "while kind makes the cluster: {said:#?}");
     for session in ["a", "b"] {
         assert!(rig.answer(session).ends_with("first\n"));
     }
