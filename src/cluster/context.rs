@@ -106,8 +106,8 @@ impl Provider for Context {
         }
     }
 
-    fn content(&self, name: &str, image: &plan::Image, _: &[String], _: &[String]) -> Option<Content> {
-        to_push(image)?;
+    fn content(&self, name: &str, image: Option<&plan::Image>, _: &[String], _: &[String]) -> Option<Content> {
+        to_push(image?)?;
         self.images.pushed(name).map(Content::Reference)
     }
 

@@ -69,15 +69,13 @@ impl Provider for Embedded {
     }
 
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError> {
-        // A name that the file doesn't map is for the kubelet to refuse, in Kubernetes' own words.
-        let Some(image) = image else { return Ok(()) };
-        if in_engine(image) {
-            return match self.images.engine().await {
-                Ok(_answers) => self.images.make_runnable(name, Some(image), builds).await,
-                // The kubelet says so.
-                Err(_no_engine) => Ok(()),
-            };
-        }
+        let Some(image) = image.filter(|image| !in_engine(image)) else {
+            if self.images.engine_listens() {
+                return self.images.make_runnable(name, image, builds).await;
+            }
+            // The kubelet refuses it, in Kubernetes' own words.
+            return Ok(());
+        };
         let command = image.process.as_ref().map(|process| process.build.as_slice()).unwrap_or_default();
         if !command.is_empty() {
             builds.run(command, name).await?;
@@ -86,11 +84,12 @@ impl Provider for Embedded {
         Ok(())
     }
 
-    fn content(&self, _: &str, image: &plan::Image, command: &[String], args: &[String]) -> Option<Content> {
-        if in_engine(image) {
-            return self.images.digest(image).map(Content::Stamp);
-        }
-        Some(Content::Stamp(process::digest(image, &self.project_root, command, args)))
+    fn content(&self, name: &str, image: Option<&plan::Image>, command: &[String], args: &[String]) -> Option<Content> {
+        let digest = match image.filter(|image| !in_engine(image)) {
+            Some(image) => Some(process::digest(image, &self.project_root, command, args)),
+            None => self.images.digest(name),
+        };
+        digest.map(Content::Stamp)
     }
 
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError> {

@@ -53,8 +53,8 @@ pub trait Provider: Send + Sync + 'static {
     async fn make_runnable(&self, name: &str, image: Option<&plan::Image>, builds: &Builds) -> Result<(), ImageError>;
 
     /// What an image is here when it is run with this command, so that a rebuilt program is a difference; `None` where its name already
-    /// says it.
-    fn content(&self, name: &str, image: &plan::Image, command: &[String], args: &[String]) -> Option<Content>;
+    /// says it. `image` as in [`Provider::make_runnable`], which comes first.
+    fn content(&self, name: &str, image: Option<&plan::Image>, command: &[String], args: &[String]) -> Option<Content>;
 
     /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;

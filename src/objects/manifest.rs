@@ -17,7 +17,7 @@ const TEMPLATES: [(&str, &str); 7] = [
 ];
 
 /// What the author wrote is not changed, but for the names of images that were pushed: labels are added to the object itself (not to its
-/// pod template: selectors stay as they are), the digest to its pod template.
+/// pod template: selectors stay as they are), to its pod template the digest, and a pull policy where images were put on the nodes.
 pub(super) fn objects(scope: &Scope<'_>, manifest: &Manifest) -> Vec<Value> {
     manifest
         .objects
@@ -40,7 +40,13 @@ fn stamp(scope: &Scope<'_>, object: &mut Value) {
         for container in template.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(Value::String(image)) = container.get_mut("image") else { continue };
             match scope.context.images.get(image) {
-                Some(Content::Stamp(digest)) => digests.push(digest),
+                Some(Content::Stamp(digest)) => {
+                    digests.push(digest);
+                    // As of what services run.
+                    if let Some(container) = container.as_object_mut() {
+                        container.entry("imagePullPolicy").or_insert_with(|| "IfNotPresent".into());
+                    }
+                }
                 Some(Content::Reference(reference)) => reference.clone_into(image),
                 None => {}
             }

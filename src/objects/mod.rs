@@ -50,7 +50,7 @@ pub struct Context {
     pub session: String,
     /// The session's namespace.
     pub namespace: String,
-    /// What mapped images are on the session's cluster, by name; pods have one that isn't in it by its name only.
+    /// What images are on the session's cluster, by name; pods have one that isn't in it by its name only.
     pub images: BTreeMap<String, Content>,
     /// Services that a process on the host stands in for, by name.
     pub on_host: BTreeMap<String, OnHost>,
@@ -59,7 +59,7 @@ pub struct Context {
 /// What an image is, which its name alone does not tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A digest of it, stamped on pod templates: other content is a difference.
+    /// It was put there. A digest of it, stamped on pod templates: other content is a difference.
     Stamp(String),
     /// `NAME@sha256:…`, which pods have for its name: they run that, whatever a node has under the name.
     Reference(String),

@@ -66,12 +66,13 @@ fn container(
         container.insert(key.to_owned(), value);
     };
     set("name", json!(scope.name()));
-    let image = match scope.context.images.get(&workload.image) {
+    let content = scope.context.images.get(&workload.image);
+    let image = match content {
         Some(Content::Reference(reference)) => reference,
         _ => &workload.image,
     };
     set("image", json!(image));
-    if scope.plan.images.contains_key(&workload.image) {
+    if matches!(content, Some(Content::Stamp(_))) || scope.plan.images.contains_key(&workload.image) {
         // Put on the node by envctl: Kubernetes would pull a name without a tag (`:latest`) regardless.
         set("imagePullPolicy", json!("IfNotPresent"));
     }

@@ -147,3 +147,29 @@ fn a_pod_has_what_its_spec_says() {
     // A container that waits for nobody is gone with its grace.
     rig.kubectl(&["delete", "pod", "full", "--wait", "--timeout=20s"]).succeeded();
 }
+
+#[test]
+fn an_image_of_the_engines_own_is_run_by_its_name_and_anew_when_the_name_leads_elsewhere() {
+    let Some(rig) = Rig::new() else { return };
+    // Without a tag, for which Kubernetes would always ask a registry.
+    let name = "envctl.test/own";
+    rig.write(
+        "envctl.yaml",
+        &format!(
+            "services:\n  web: {{ image: {name}, ports: {{ http: 8080 }}, command: [httpd, -f, -p, \"8080\"] }}\n"
+        ),
+    );
+    let page =
+        || rig.envctl(&["exec", "web", "--", "wget", "-q", "-O", "-", "http://localhost:8080/"]).succeeded().stdout;
+    rig.docker(&["build", "-t", name, "."]);
+    rig.envctl(&["up"]).succeeded();
+    assert_eq!(page(), "a page\n");
+    let again = rig.envctl(&["up"]).succeeded();
+    assert!(again.stderr.contains("service web: unchanged"), "{again:?}");
+    rig.write("web/index.html", "another\n");
+    rig.docker(&["build", "-t", name, "."]);
+    rig.envctl(&["up"]).succeeded();
+    assert_eq!(page(), "another\n");
+    rig.envctl(&["down"]).succeeded();
+    rig.docker(&["image", "rm", name]);
+}

@@ -160,7 +160,7 @@ impl Rig {
 
     /// `kill -9` of the only session's agent; returns when it is gone.
     pub fn kill_agent(&self) {
-        agents::kill_only(&self.state());
+        agents::kill_agent(&self.state(), &agents::only(&self.state()));
     }
 }
 

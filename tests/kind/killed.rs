@@ -4,6 +4,7 @@ use envctl::session::launch::wait_until_gone;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::agents;
 use crate::rig::Rig;
 
 /// The line by which the node's container is there and the cluster is not.
@@ -42,6 +43,45 @@ fn a_shared_cluster_that_was_left_unfinished_is_made_again_and_one_that_ends_end
 }
 
 #[test]
+fn killed_at_any_step_with_all_that_it_started_it_goes_on_with_the_next_up() {
+    let Some(rig) = Rig::new("kind") else { return };
+    for step in [
+        "image team/hello: building",
+        "cluster: Preparing nodes",
+        "cluster: Writing configuration",
+        BEGUN,
+        "image team/hello: loading into",
+        "cluster: Installing CNI",
+        "cluster: Installing StorageClass",
+        "cluster kind: reachable",
+        "service web: applying",
+        "service web: starting",
+    ] {
+        let (mut child, lines) = rig.start(&["up"]);
+        let mut said = Vec::new();
+        let reached = lines.map_while(Result::ok).any(|line| {
+            said.push(line);
+            said.last().is_some_and(|line| line.contains(step))
+        });
+        assert!(reached, "{step}: {said:#?}");
+        let session = agents::only(&rig.state());
+        let started = descendants(session.agent_pid);
+        agents::kill_agent(&rig.state(), &session);
+        for process in started {
+            // It may have ended by itself.
+            _ = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+        }
+        assert!(!child.wait().expect("it ends").success(), "{step}");
+    }
+    rig.envctl(&["up", "--session", "after"]).succeeded();
+    assert!(rig.answer("after").ends_with("first\n"));
+    rig.envctl(&["down", "--session", "after"]).succeeded();
+    rig.envctl(&["gc"]).succeeded();
+    rig.envctl(&["gc", "--cluster", "kind"]).succeeded();
+    assert!(rig.containers().is_empty() && rig.sessions().is_empty());
+}
+
+#[test]
 fn a_sessions_own_cluster_goes_with_it_whatever_ends_it() {
     let Some(rig) = Rig::new("{ kind: { fresh: true } }") else { return };
     let (mut child, lines) = rig.start(&["up"]);
@@ -59,4 +99,13 @@ fn a_sessions_own_cluster_goes_with_it_whatever_ends_it() {
     assert_eq!(rig.containers(), own);
     let swept = rig.envctl(&["gc"]).succeeded();
     assert!(swept.says("removed kind cluster") && rig.containers().is_empty(), "{swept:?}");
+}
+
+/// What a process started, and what that did.
+fn descendants(process: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lines = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let children = lines.collect::<Vec<_>>().join(" ");
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    children.flat_map(|child| [vec![child], descendants(child)].concat()).collect()
 }

@@ -73,13 +73,13 @@ fn two_ups_at_once_make_one_cluster_and_images_go_where_they_are_missing() {
     assert!(rig.answer("a").ends_with("rebuilt\n"));
 
     // An image that only the engine has, by its name alone.
-    rig.docker(&["tag", "team/hello", "envctl.test/only-here:1"]);
+    rig.docker(&["tag", "team/hello", "envctl.test/only-here"]);
     let environment = ENVIRONMENT
         .replace("CLUSTER", "kind")
         .replace("team/hello: { docker: { context: ., dockerfile: Dockerfile, push: true } }", "x: {}");
-    rig.write("envctl.yaml", &environment.replace("image: team/hello", "image: envctl.test/only-here:1"));
+    rig.write("envctl.yaml", &environment.replace("image: team/hello", "image: envctl.test/only-here"));
     rig.envctl(&["up", "--session", "b"]).succeeded();
-    rig.docker(&["image", "rm", "envctl.test/only-here:1"]);
+    rig.docker(&["image", "rm", "envctl.test/only-here"]);
 
     // By its context it is anybody's who has it: kind itself says whose, so it need not be listed.
     let context = format!("kind-{}", rig.cluster());

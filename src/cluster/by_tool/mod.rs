@@ -126,8 +126,8 @@ impl Provider for ByTool {
         self.images.make_runnable(name, image, builds).await
     }
 
-    fn content(&self, _: &str, image: &plan::Image, _: &[String], _: &[String]) -> Option<Content> {
-        self.images.digest(image).map(Content::Stamp)
+    fn content(&self, name: &str, _: Option<&plan::Image>, _: &[String], _: &[String]) -> Option<Content> {
+        self.images.digest(name).map(Content::Stamp)
     }
 
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError> {

@@ -227,8 +227,8 @@ pub struct Images {
     memory: Memory,
     engine: OnceCell<Engine>,
     listing: tokio::sync::Mutex<nodes::Listing>,
-    /// What was built, by what it was built from: its id.
-    built: Mutex<Vec<(plan::DockerImage, String)>>,
+    /// What the engine has of the images that were asked for, by name: its id.
+    ids: Mutex<BTreeMap<String, String>>,
     /// What was pushed last by each name: the reference that leads to it.
     pushed: Mutex<BTreeMap<String, String>>,
 }
@@ -248,7 +248,7 @@ impl Images {
             variables,
             engine: OnceCell::new(),
             listing: tokio::sync::Mutex::default(),
-            built: Mutex::default(),
+            ids: Mutex::default(),
             pushed: Mutex::default(),
         }
     }
@@ -259,6 +259,11 @@ impl Images {
     /// As [`Engine::connect`].
     pub async fn engine(&self) -> Result<&Engine, DockerError> {
         self.engine.get_or_try_init(|| Engine::connect(&self.variables)).await
+    }
+
+    /// Whether something listens where the engine should be, on this machine.
+    pub fn engine_listens(&self) -> bool {
+        engine_listens(&self.variables)
     }
 
     /// The containers that are the cluster's nodes.
@@ -297,7 +302,9 @@ impl Images {
         let failed = |source: DockerError| ImageError::Load { image: name.to_owned(), source: Box::new(source) };
         let engine = self.engine().await.map_err(failed)?;
         if self.selector.is_none() {
-            return self.id(engine, name, image, builds).await.map(drop);
+            let id = self.id(engine, name, image, builds).await?;
+            self.remember(name, id);
+            return Ok(());
         }
         // What nodes have is asked while it is looked what there should be: where nothing is to be done, neither waits for the other.
         // Who loads asks again if that failed.
@@ -307,8 +314,12 @@ impl Images {
             Ok(())
         };
         let (id, ()) = tokio::try_join!(self.id(engine, name, image, builds), listing)?;
-        let Some(id) = id else { return Ok(()) };
-        self.load(engine, name, &id, builds).await.map_err(failed)
+        if let Some(id) = &id {
+            let built = image.is_some_and(|image| image.docker.is_some());
+            self.load(engine, (name, id), built, builds).await.map_err(failed)?;
+        }
+        self.remember(name, id);
+        Ok(())
     }
 
     /// The id of an image in the engine, built or pulled where it has to be; `None` where the engine cannot have it.
@@ -326,25 +337,21 @@ impl Images {
                 None => engine.pull_as_user(name, builds, &self.variables).await.map_err(failed),
             };
         };
-        let id = engine.build(name, recipe, builds, &self.variables, &self.memory).await?;
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        built.retain(|(known, _)| known != recipe);
-        built.push((recipe.clone(), id.clone()));
-        Ok(Some(id))
+        engine.build(name, recipe, builds, &self.variables, &self.memory).await.map(Some)
     }
 
-    /// Whether an image is one that was built here.
-    fn is_built(&self, id: &str) -> bool {
-        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        built.iter().any(|(_, known)| known == id)
+    fn remember(&self, name: &str, id: Option<String>) {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        match id {
+            Some(id) => ids.insert(name.to_owned(), id),
+            None => ids.remove(name),
+        };
     }
 
-    /// The id of what was built last from this image's recipe.
-    pub fn digest(&self, image: &plan::Image) -> Option<String> {
-        let recipe = image.docker.as_ref()?;
-        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, id) = built.iter().find(|(known, _)| known == recipe)?;
+    /// The id of an image that was put where pods run, by its name; `None`: it is for the nodes to pull.
+    pub fn digest(&self, name: &str) -> Option<String> {
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         // Enough to tell, short enough for an annotation that people read.
-        Some(id.trim_start_matches("sha256:").chars().take(20).collect())
+        Some(ids.get(name)?.trim_start_matches("sha256:").chars().take(20).collect())
     }
 }

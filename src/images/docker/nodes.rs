@@ -299,25 +299,37 @@ impl Images {
         Ok(listing)
     }
 
-    /// Loads an image into the nodes that lack it, as soon as they run.
-    pub(super) async fn load(&self, engine: &Engine, name: &str, id: &str, builds: &Builds) -> Result<(), DockerError> {
+    /// Loads an image, by name and id, into the nodes that lack it, as soon as they run.
+    pub(super) async fn load(
+        &self,
+        engine: &Engine,
+        image: (&str, &str),
+        built: bool,
+        builds: &Builds,
+    ) -> Result<(), DockerError> {
         self.nodes_to_be(Nodes::Running).await;
         let early = *self.nodes.borrow() < Nodes::Ready;
-        let loaded = self.load_into(engine, name, id, builds).await;
+        let loaded = self.load_into(engine, image, built, builds).await;
         if !early || loaded.is_ok() {
             return loaded;
         }
         // What a node refuses while its tool is at work on it, it may not refuse afterwards.
         self.nodes_to_be(Nodes::Ready).await;
         self.listing.lock().await.asked = None;
-        self.load_into(engine, name, id, builds).await
+        self.load_into(engine, image, built, builds).await
     }
 
-    async fn load_into(&self, engine: &Engine, name: &str, id: &str, builds: &Builds) -> Result<(), DockerError> {
+    async fn load_into(
+        &self,
+        engine: &Engine,
+        (name, id): (&str, &str),
+        built: bool,
+        builds: &Builds,
+    ) -> Result<(), DockerError> {
         let full = normalized(name);
         let listing = self.listing(engine, builds).await?;
         // What wasn't built here, nodes may pull.
-        if listing.nodes.is_empty() && self.is_built(id) {
+        if listing.nodes.is_empty() && built {
             return Err(DockerError::NoNodes);
         }
         let lacks: Vec<(String, Lacks)> =

@@ -185,7 +185,7 @@ impl Walk<'_> {
         };
         let reference = Some(Content::Reference(image.clone()));
         let mut images = self.around.plan.images.iter();
-        if images.any(|(name, mapping)| self.around.provider.content(name, mapping, &[], &[]) == reference) {
+        if images.any(|(name, mapping)| self.around.provider.content(name, Some(mapping), &[], &[]) == reference) {
             return Some(format!(
                 "it was pushed with your credentials, and the nodes of context {context:?} pull it with theirs: a private registry needs \
                  nodes that are logged in there, or pods with an imagePullSecret (`manifests`)"

@@ -438,14 +438,13 @@ impl<'a> Walk<'a> {
                 };
                 let image = self.around.plan.images.get(&workload.image);
                 let name = &workload.image;
-                let content = image
-                    .and_then(|image| provider.content(name, image, &text(&workload.command), &text(&workload.args)));
+                let content = provider.content(name, image, &text(&workload.command), &text(&workload.args));
                 context.images.extend(content.map(|content| (name.clone(), content)));
             }
             None => {
                 let images = self.around.plan.images.iter();
                 context.images = images
-                    .filter_map(|(name, image)| Some((name.clone(), provider.content(name, image, &[], &[])?)))
+                    .filter_map(|(name, image)| Some((name.clone(), provider.content(name, Some(image), &[], &[])?)))
                     .collect();
             }
         }
