@@ -14,12 +14,14 @@
 mod access;
 mod manifest;
 mod pod;
+mod registries;
 mod storage;
 mod workload;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+pub use registries::registries;
 use serde_json::{Value, json};
 
 use crate::plan::{Node, NodeId, NodeKind, NodeSpec, Plan, ResolveError};
@@ -42,6 +44,8 @@ pub const IMAGE_DIGEST: &str = "envctl.dev/image-digest";
 pub const FILES_DIGEST: &str = "envctl.dev/files-digest";
 /// The Secret in the session's namespace that holds the issued keys, each under its name.
 pub const KEYS_SECRET: &str = "envctl-keys";
+/// The Secret there with the user's credentials for registries: what nodes pull images with that say `imagePullSecret`.
+pub const REGISTRIES_SECRET: &str = "envctl-registries";
 
 /// What rendering needs beyond the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::storage::Storage;
-use super::{Content, FILES_DIGEST, IMAGE_DIGEST, KEYS_SECRET, RenderError, Scope};
+use super::{Content, FILES_DIGEST, IMAGE_DIGEST, KEYS_SECRET, REGISTRIES_SECRET, RenderError, Scope};
 use crate::plan::{Check, EnvValue, EnvVar, Part, Port, Ready, Reference, Template, TimeSpan, Viewpoint, Workload};
 
 /// What a pod template is made from besides the workload.
@@ -38,6 +38,9 @@ pub(super) fn template(
     let mut spec = Map::new();
     if !workload.rbac.is_empty() {
         spec.insert("serviceAccountName".to_owned(), json!(scope.name()));
+    }
+    if scope.plan.needs_pull_secret().any(|name| name == workload.image) {
+        spec.insert("imagePullSecrets".to_owned(), json!([{ "name": REGISTRIES_SECRET }]));
     }
     // Kubernetes would add variables for every Service that happens to exist already (`API_PORT=tcp://…`): they clash with
     // programs' own names and depend on the order of starting.

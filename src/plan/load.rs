@@ -286,7 +286,7 @@ impl<'a> Builder<'a> {
             args: docker.args.iter().map(|(name, value)| (name.value.clone(), value.value.0.clone())).collect(),
             push: docker.push,
         });
-        Image { entrypoint, process, docker }
+        Image { entrypoint, process, docker, image_pull_secret: image.image_pull_secret }
     }
 
     fn suites(&mut self) -> BTreeMap<String, Suite> {

@@ -119,6 +119,13 @@ impl Plan {
             .map(|workload| (workload.image.as_str(), self.images.get(&workload.image)))
             .collect()
     }
+
+    /// The images that nodes pull with the user's Docker credentials: only of a context; what else there is gets its images from envctl.
+    pub fn needs_pull_secret(&self) -> impl Iterator<Item = &str> {
+        let pulls = matches!(self.cluster, Cluster::Context(_));
+        let images = self.images.iter().filter(move |(_, image)| pulls && image.image_pull_secret);
+        images.map(|(name, _)| name.as_str())
+    }
 }
 
 impl Node {

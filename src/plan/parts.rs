@@ -41,6 +41,9 @@ pub struct Image {
     /// On kind and minikube: built and loaded; on a context: built and pushed, if it says so. `None`: pulled by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerImage>,
+    /// On a context: whether nodes pull it with the user's Docker credentials.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_pull_secret: bool,
 }
 
 /// An image run as a process.

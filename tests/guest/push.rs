@@ -42,7 +42,7 @@ impl User {
         std::fs::write(user.in_project("Dockerfile"), DOCKERFILE).expect("written");
         std::fs::write(user.in_project(".dockerignore"), "*\n!busybox\n!web\n").expect("written");
         user.page("first");
-        user.rig.write(&environment(&user.image, "{ context: ., push: true }"));
+        user.rig.write(&environment(&user.image, "docker: { context: ., push: true }"));
         Some(user)
     }
 
@@ -97,9 +97,9 @@ impl Drop for User {
 /// Nothing listens there.
 const NOWHERE: &str = "127.0.0.1:1/team/box:dev";
 
-fn environment(image: &str, docker: &str) -> String {
+fn environment(image: &str, mapping: &str) -> String {
     format!(
-        "name: guest\nimages: {{ \"{image}\": {{ docker: {docker} }} }}\nservices:\n  web:\n    image: \"{image}\"\n    \
+        "name: guest\nimages: {{ \"{image}\": {{ {mapping} }} }}\nservices:\n  web:\n    image: \"{image}\"\n    \
          args: [httpd, -f, -p, \"8080\", -h, /web]\n    grace: 1s\n    ports: {{ http: 8080 }}\n    \
          ready: {{ http: {{ path: /, port: http }} }}\n"
     )
@@ -180,6 +180,47 @@ fn a_manifests_pods_pull_it_with_their_own_secret() {
 }
 
 #[test]
+fn pods_pull_with_the_users_credentials_where_the_file_says_so() {
+    let Some(user) = User::new(Open::ToUser) else { return };
+    let rig = &user.rig;
+    let private = environment(&user.image, "docker: { context: ., push: true }, imagePullSecret: true");
+    // What the environment's own programs start pulls with them too.
+    let beside = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "beside" },
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{ "name": "beside", "image": user.image, "args": ["sleep", "1000"], "imagePullPolicy": "Always" }],
+        },
+    });
+    std::fs::write(user.in_project("beside.yaml"), beside.to_string()).expect("written");
+    rig.write(&format!("{private}manifests: [{{ path: beside.yaml }}]\n"));
+    rig.expect(0, &["up"]);
+    assert!(user.answer().contains("the first page"));
+    let namespace = rig.namespace();
+    let secret = rig.kubectl(&[
+        "-n",
+        &namespace,
+        "get",
+        "secret",
+        "envctl-registries",
+        "-o",
+        "jsonpath={.type} {.metadata.labels}",
+    ]);
+    assert!(secret.starts_with("kubernetes.io/dockerconfigjson ") && secret.contains("envctl.dev/session"), "{secret}");
+    rig.expect(0, &["dump", "--to", "bundle"]);
+    // `{"auths"` as it is, and by base64.
+    let found = Command::new("grep").args(["-rE", "auths|eyJhdXRo"]).arg(user.in_project("bundle")).output();
+    assert_eq!(String::from_utf8_lossy(&found.expect("grep runs").stdout), "");
+    rig.expect(0, &["down"]);
+
+    // Without a login there is nothing to give away.
+    let image = user.image.replace(":dev", ":other");
+    rig.write(&environment(&image, "imagePullSecret: true"));
+    user.has_login(&json!({}));
+    fails(rig, 3, &["your Docker configuration has no credentials for 127.0.0.1:", "`docker login` there"]);
+}
+
+#[test]
 fn what_a_registry_refuses_is_told_in_its_words() {
     let Some(user) = User::new(Open::ToAll) else { return };
     let rig = &user.rig;
@@ -191,7 +232,7 @@ fn what_a_registry_refuses_is_told_in_its_words() {
     assert!(!ran.stderr.contains("guessed"), "{}", ran.stderr);
     assert_eq!(user.registry.uploads(), 0);
 
-    rig.write(&environment(NOWHERE, "{ context: ., push: true }"));
+    rig.write(&environment(NOWHERE, "docker: { context: ., push: true }"));
     let ran = fails(rig, 3, &[&refused[..], &["connection refused"]].concat());
     assert!(!ran.stderr.contains("docker login"), "{}", ran.stderr);
 }
@@ -200,7 +241,7 @@ fn what_a_registry_refuses_is_told_in_its_words() {
 fn without_an_engine_nothing_can_be_pushed() {
     let Some(mut rig) = Rig::new() else { return };
     rig.variables = vec![("DOCKER_HOST".to_owned(), "unix:///nowhere/docker.sock".to_owned())];
-    rig.write(&environment(NOWHERE, "{ context: ., push: true }"));
+    rig.write(&environment(NOWHERE, "docker: { context: ., push: true }"));
     fails(&rig, 4, &["[EngineUnavailable]", "no Docker engine answers at unix:///nowhere/docker.sock", "start Docker"]);
 }
 
@@ -227,6 +268,6 @@ fn an_engine_that_has_gone_is_told_and_the_session_lives_on() {
 #[test]
 fn without_push_the_nodes_have_nothing_to_pull() {
     let Some(rig) = Rig::new() else { return };
-    rig.write(&environment(NOWHERE, "{ context: . }"));
+    rig.write(&environment(NOWHERE, "docker: { context: . }"));
     fails(&rig, 3, &["[ImageNotFound]", "for a context only with `push: true`"]);
 }

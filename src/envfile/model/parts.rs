@@ -16,6 +16,9 @@ record! {
         process("process"): Option<ProcessFile>,
         /// On kind and minikube: built with Docker and loaded; on a context: built and pushed, if it says `push`. Without it: pulled by its name.
         docker("docker"): Option<DockerBuild>,
+        /// On `cluster: context`, where nodes pull it: pods get a Secret with your Docker credentials for its registry. Elsewhere your Docker
+        /// engine pulls with them.
+        image_pull_secret("imagePullSecret"): bool,
     }
 }
 

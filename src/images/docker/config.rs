@@ -112,6 +112,26 @@ pub async fn credentials(
     Ok(one(&config, registry, variables).await)
 }
 
+/// The user's credentials for the registries of these images, as Kubernetes reads them (`kubernetes.io/dockerconfigjson`).
+///
+/// # Errors
+/// When the configuration cannot be read, or has nothing for one of them that a kubelet could use.
+pub async fn pull_secret(
+    images: &[String],
+    variables: &BTreeMap<String, String>,
+) -> Result<serde_json::Value, DockerError> {
+    let mut auths = serde_json::Map::new();
+    for registry in images.iter().map(|image| registry(image)).collect::<BTreeSet<_>>() {
+        let found = credentials(&registry, variables).await?;
+        let pair = found.as_ref().and_then(|found| found.username.as_ref().zip(found.password.as_ref()));
+        let Some((username, password)) = pair else {
+            return Err(DockerError::NoLogin { registry: host(&registry).to_owned(), token: found.is_some() });
+        };
+        auths.insert(registry, serde_json::json!({ "username": username, "password": password }));
+    }
+    Ok(serde_json::json!({ "auths": auths }))
+}
+
 /// What opens every registry that the user has something for: a build may need any of them for what it is `FROM`.
 ///
 /// # Errors
@@ -261,6 +281,33 @@ mod tests {
         assert_eq!(of("c.example").await, None);
         assert_eq!(of("d.example").await, None);
         assert_eq!(all_credentials(&variables).await.expect("readable").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nodes_get_what_opens_the_registries_of_their_images() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let text = serde_json::json!({ "auths": {
+            "https://a.example": { "auth": STANDARD.encode("me:word") },
+            DOCKER_HUB: { "username": "hub", "password": "hubs" },
+            "b.example": { "identitytoken": "t" },
+            "c.example": { "auth": STANDARD.encode("other:registrys") },
+        }});
+        std::fs::write(directory.path().join("config.json"), text.to_string()).expect("written");
+        let variables = variables(directory.path(), &[]);
+        let of = async |images: &[&str]| {
+            pull_secret(&images.iter().map(|&image| image.to_owned()).collect::<Vec<_>>(), &variables).await
+        };
+        assert_eq!(
+            of(&["a.example/x", "a.example/y:1", "postgres"]).await.expect("both"),
+            serde_json::json!({ "auths": {
+                "a.example": { "username": "me", "password": "word" },
+                DOCKER_HUB: { "username": "hub", "password": "hubs" },
+            }})
+        );
+        for (image, words) in [("b.example/x", "a token"), ("d.example/x", "no credentials for d.example")] {
+            let error = of(&[image]).await.expect_err("nothing to give");
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! - `build` builds, by the `builder` that the engine and the caller's variables leave (`buildkit`: with the feature of that name).
 //! - `nodes` says what nodes have and loads what they lack; `push` pushes; [`Images`] is all of it, for a provider.
 //!
-//! Nothing secret is kept or shown: credentials are read for one request and dropped with it.
+//! Nothing secret is kept or shown: credentials are read for one request and dropped with it (the Secret that nodes pull with is the session's, by
+//! `imagePullSecret`).
 
 mod build;
 mod builder;
@@ -110,6 +111,17 @@ pub enum DockerError {
         /// What it was told of the user.
         login: Login,
     },
+    /// The user has nothing that nodes could pull with.
+    #[error(
+        "your Docker configuration has {} for {registry}: there is nothing for `imagePullSecret`",
+        if *token { "a token that Kubernetes cannot use" } else { "no credentials" }
+    )]
+    NoLogin {
+        /// Whose.
+        registry: String,
+        /// Whether there is an identity token, which a kubelet doesn't know.
+        token: bool,
+    },
     /// A program in a node failed.
     #[error("`{command}` in node {node} failed: {said}")]
     InNode {
@@ -157,6 +169,9 @@ impl DockerError {
                  `docker system prune` removes what nothing uses",
             ),
             Self::NotPushed { said, login, .. } => login.cure(said),
+            Self::NoLogin { .. } => {
+                Some("`docker login` there with a user name and a password, or an access token in its place")
+            }
             _ => None,
         }
     }
@@ -264,6 +279,14 @@ impl Images {
     /// Whether something listens where the engine should be, on this machine.
     pub fn engine_listens(&self) -> bool {
         engine_listens(&self.variables)
+    }
+
+    /// The user's credentials for the registries of these images, for nodes to pull with. The engine isn't asked.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub async fn pull_secret(&self, images: &[String]) -> Result<serde_json::Value, DockerError> {
+        config::pull_secret(images, &self.variables).await
     }
 
     /// The containers that are the cluster's nodes.

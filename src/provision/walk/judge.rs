@@ -184,18 +184,29 @@ impl Walk<'_> {
             return None;
         };
         let reference = Some(Content::Reference(image.clone()));
-        let mut images = self.around.plan.images.iter();
-        if images.any(|(name, mapping)| self.around.provider.content(name, Some(mapping), &[], &[]) == reference) {
+        let is_pushed =
+            |name: &String, mapping: &Image| self.around.provider.content(name, Some(mapping), &[], &[]) == reference;
+        let images = &self.around.plan.images;
+        let pushed = images.iter().find(|(name, mapping)| is_pushed(name, mapping)).map(|(_, mapping)| mapping);
+        let mapping = pushed.or_else(|| images.get(image))?;
+        if mapping.image_pull_secret {
             return Some(format!(
-                "it was pushed with your credentials, and the nodes of context {context:?} pull it with theirs: a private registry needs \
-                 nodes that are logged in there, or pods with an imagePullSecret (`manifests`)"
+                "the nodes of context {context:?} pull it with your Docker credentials (`imagePullSecret`): there is no such image, or `docker \
+                 login` at its registry as someone who may have it"
             ));
         }
-        let mapped = match self.around.plan.images.get(image)? {
+        if pushed.is_some() {
+            return Some(format!(
+                "it was pushed with your credentials, and the nodes of context {context:?} pull it with theirs: for a private registry, \
+                 `imagePullSecret: true` on the image gives the session's pods yours"
+            ));
+        }
+        let mapped = match mapping {
             Image { docker: Some(_), .. } => {
                 "its `docker` mapping is built for kind and minikube, and for a context only with `push: true`"
             }
-            _ => "its `process` mapping runs on the embedded cluster only",
+            Image { process: Some(_), .. } => "its `process` mapping runs on the embedded cluster only",
+            Image { .. } => return None,
         };
         Some(format!("{mapped}: the nodes of context {context:?} must have an image {image:?}, or be able to pull it"))
     }

@@ -13,6 +13,7 @@
 mod issue;
 mod judge;
 mod refused;
+mod registries;
 mod swap;
 mod tell;
 
@@ -42,6 +43,7 @@ use crate::on_host::OnHostError;
 use crate::plan::{Condition, Node, NodeId, NodeKind, NodeSpec, Plan, PortId, Protocol};
 use crate::readiness::watches::{Jobs, Watches};
 use crate::readiness::{Change, Finding, Observed};
+use registries::{Registries, RegistriesError};
 
 /// How long a failed `up` waits for requests in flight, so that what they made is recorded.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -103,6 +105,7 @@ pub(super) struct Run<'a> {
 enum Done {
     Namespace(Result<Applied, MoveInError>),
     Settled(Vec<String>),
+    Registries(Result<Vec<String>, RegistriesError>),
     Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
     Issued(usize, Result<String, KeyError>),
     Stored(Vec<usize>, Result<Vec<String>, ApplyError>),
@@ -135,6 +138,7 @@ pub(super) struct Walk<'a> {
     /// Keys that are not in the Secret yet, and whether it is out of date otherwise.
     unstored: Vec<usize>,
     secret: Secret,
+    registries: Registries,
     /// What was lent and is no longer, until the end of this `up`: what still looks there is not turned away.
     returned: Vec<Lent>,
 }
@@ -179,6 +183,7 @@ impl<'a> Walk<'a> {
             (true, Jobs::Some) => &["Deployment", "ReplicaSet", "Pod", "Job"],
         };
         let applier = Arc::new(Applier::new(around.contact.clone(), namespace));
+        let is_due = around.options.scope == Scope::All && around.plan.needs_pull_secret().next().is_some();
         if let (Some(_), Some(uid)) = (&around.lodging, &*held.namespace) {
             applier.own(namespace, uid);
         }
@@ -199,6 +204,7 @@ impl<'a> Walk<'a> {
             actions: JoinSet::new(),
             unstored: Vec::new(),
             secret: Secret::Right,
+            registries: if is_due { Registries::Due } else { Registries::Settled },
             returned: Vec::new(),
             context,
             around,
@@ -264,6 +270,7 @@ impl<'a> Walk<'a> {
         loop {
             // A node that became ready may have been what another's finding waited for.
             self.look_again()?;
+            self.open_registries();
             self.advance()?;
             if self.is_done() {
                 self.around.events.send(Event::Ready { at: self.at() });
@@ -353,7 +360,10 @@ impl<'a> Walk<'a> {
                     continue;
                 }
                 let unmet = self.unmet(run.node);
-                let ready_to_apply = unmet.is_empty() && self.held.namespace.is_some() && self.unsynced.is_empty();
+                let ready_to_apply = unmet.is_empty()
+                    && self.held.namespace.is_some()
+                    && self.unsynced.is_empty()
+                    && self.registries == Registries::Settled;
                 let stage =
                     if unmet.is_empty() && !self.images_runnable(run.node) { Stage::Building } else { Stage::Waiting };
                 let run = &mut self.runs[index];
@@ -475,6 +485,7 @@ impl<'a> Walk<'a> {
                 self.warn(None, applied.warnings);
             }
             Done::Settled(warnings) => self.warn(None, warnings),
+            Done::Registries(written) => self.opened(written)?,
             Done::Namespace(Err(error)) => return Err(self.not_moved_in(&error)),
             Done::Applied(index, Ok((objects, warnings))) => {
                 self.record(index, objects);

@@ -115,6 +115,12 @@ impl Walk<'_> {
         Box::new(self.failure(None, cause, error.to_string()).with_hint(hint))
     }
 
+    /// There is nothing to pull with, and the file says to.
+    pub(super) fn not_opened(&self, error: DockerError) -> Box<Failure> {
+        let image = self.around.plan.needs_pull_secret().next().unwrap_or_default();
+        self.not_runnable(image, ImageError::Load { image: image.to_owned(), source: Box::new(error) })
+    }
+
     /// An image that cannot be made runnable fails the first node that uses it.
     pub(super) fn not_runnable(&self, image: &str, error: ImageError) -> Box<Failure> {
         let user = self.runs.iter().find(|run| run.node.workload().is_some_and(|workload| workload.image == image));
