@@ -67,7 +67,10 @@ pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure
     // How the service that was to issue a key came up explains nothing.
     let of_itself = if matches!(failure.cause, Cause::KeyNotIssued { .. }) { &[] } else { asked.objects };
     for owned in of_itself {
-        let events = observed.events(&owned.key);
+        let mut events = observed.events(&owned.key);
+        if !observed.pods_of(&owned.key).is_empty() {
+            events.retain(|event| !was_too_early(event));
+        }
         failure.probes.extend(probes(&events));
         failure.events.extend(events.into_iter().filter(|event| !is_ordinary(event)).map(line));
     }
@@ -217,6 +220,13 @@ fn is_ordinary(event: &Event) -> bool {
     reason == "Unhealthy" || (event.type_.as_deref() != Some("Warning") && ORDINARY.contains(&reason))
 }
 
+/// Whether a controller's first pods were refused because their namespace is so new that its service account isn't there yet (upstream's
+/// `plugin/pkg/admission/serviceaccount/admission.go`). It tries again: where pods are there by now, that explains nothing.
+fn was_too_early(event: &Event) -> bool {
+    let message = event.message.as_deref().unwrap_or_default();
+    event.reason.as_deref() == Some("FailedCreate") && message.contains("error looking up service account")
+}
+
 fn line(event: &Event) -> EventLine {
     let about = &event.involved_object;
     EventLine {
@@ -243,6 +253,20 @@ mod tests {
     use super::*;
     use crate::cluster::apply::Kind;
     use crate::readiness::{Expected, ObjectKey};
+
+    #[test]
+    fn a_namespace_too_new_is_told_from_other_refusals() {
+        let refused = |words: &str| -> Event {
+            let message = format!("Error creating: pods \"migrate-x\" is forbidden: {words}");
+            serde_json::from_value(
+                json!({"metadata": {}, "reason": "FailedCreate", "message": message, "involvedObject": {}}),
+            )
+            .expect("an event")
+        };
+        let account = "error looking up service account ns/default: serviceaccount \"default\" not found";
+        assert!(was_too_early(&refused(account)));
+        assert!(!was_too_early(&refused("exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2")));
+    }
 
     /// The API of one pod, whose event is written after everything was asked for.
     #[tokio::test]

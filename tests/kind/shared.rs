@@ -77,11 +77,13 @@ fn two_ups_at_once_make_one_cluster_and_images_go_where_they_are_missing() {
     let environment = ENVIRONMENT
         .replace("CLUSTER", "kind")
         .replace("team/hello: { docker: { context: ., dockerfile: Dockerfile, push: true } }", "x: {}");
-    rig.write("envctl.yaml", &environment.replace("image: team/hello", "image: envctl.test/only-here"));
+    let on_nodes = environment.replace("image: team/hello", "image: envctl.test/only-here");
+    rig.write("envctl.yaml", &on_nodes);
     rig.envctl(&["up", "--session", "b"]).succeeded();
     rig.docker(&["image", "rm", "envctl.test/only-here"]);
 
-    // By its context it is anybody's who has it: kind itself says whose, so it need not be listed.
+    // By its context it is anybody's who has it: kind itself says whose, so it need not be listed. What the nodes have isn't asked for elsewhere.
+    rig.write("envctl.yaml", &on_nodes.replace("x: {}", "envctl.test/only-here: {}"));
     let context = format!("kind-{}", rig.cluster());
     let kubeconfig = rig.state().join("clusters").join(rig.cluster()).join("kubeconfig");
     let kubeconfig = kubeconfig.to_str().expect("UTF-8");

@@ -267,6 +267,7 @@ const IMPORT: [&str; 3] = [
     "exec ctr --namespace=k8s.io images import --snapshotter \"$(containerd config dump | \
      sed -n \"s/^ *snapshotter = ['\\\"]\\(.*\\)['\\\"]/\\1/p\" | sed -n 1p)\" - ",
 ];
+const AWAIT: [&str; 3] = ["systemctl", "start", "containerd.service"];
 const LIST: [&str; 4] = ["ctr", "--namespace=k8s.io", "images", "list"];
 /// What a shell says last of each answer, before the exit code; no image's name has blanks.
 const END: &str = "end of the list: ";
@@ -285,7 +286,12 @@ impl Images {
             let mut shells = std::mem::take(&mut listing.shells);
             let running = nodes.into_iter().filter(|node| node.running);
             let running: Vec<_> = running.map(|node| (shells.remove(&node.name), node.name)).collect();
+            let early = *self.nodes.borrow() < Nodes::Ready;
             let listed = try_join_all(running.into_iter().map(async |(shell, node)| {
+                if early {
+                    // Its containerd may be starting: this waits for it. If it can't, the list says more.
+                    drop(engine.run(&node, &AWAIT).await);
+                }
                 let (shell, listed) = engine.listed(&node, shell).await?;
                 Ok::<_, DockerError>((node, shell, known(&listed)))
             }));
@@ -309,11 +315,11 @@ impl Images {
     ) -> Result<(), DockerError> {
         self.nodes_to_be(Nodes::Running).await;
         let early = *self.nodes.borrow() < Nodes::Ready;
-        let loaded = self.load_into(engine, image, built, builds).await;
-        if !early || loaded.is_ok() {
-            return loaded;
+        match self.load_into(engine, image, built, builds).await {
+            // What a node refuses while its tool is at work on it, it may not refuse afterwards.
+            Err(error) if early => tracing::info!(%error, image = image.0, "nodes don't take images yet"),
+            loaded => return loaded,
         }
-        // What a node refuses while its tool is at work on it, it may not refuse afterwards.
         self.nodes_to_be(Nodes::Ready).await;
         self.listing.lock().await.asked = None;
         self.load_into(engine, image, built, builds).await

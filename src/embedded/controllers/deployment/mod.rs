@@ -23,7 +23,7 @@ use super::shared::events::{Note, Recorder};
 use super::shared::meta::{self, Claim};
 use super::shared::queue::Queue;
 use super::shared::requests;
-use super::shared::worker::{Doing, Next, SyncError, Syncer, code};
+use super::shared::worker::{Doing, Next, SyncError, Syncer, code, words};
 use super::shared::written::Written;
 
 /// The controller; its queue holds deployments' keys.
@@ -125,7 +125,8 @@ impl Deployments {
                     return self.collision(key, deployment, &set).await;
                 }
                 Err(error) => {
-                    let message = format!("Failed to create new replica set {:?}: {error}", meta::name(&set.metadata));
+                    let name = meta::name(&set.metadata);
+                    let message = format!("Failed to create new replica set {name:?}: {}", words(&error));
                     self.events.note(deployment, Note::warning(status::FAILED_RS_CREATE, message.clone()));
                     if let Some(mut failed) = failed {
                         status::set_create_failure(&mut failed, message);

@@ -30,7 +30,7 @@ use super::shared::pods;
 use super::shared::queue::Queue;
 use super::shared::requests::create_raw;
 use super::shared::view::{COMPLETION_INDEX, Pod};
-use super::shared::worker::{Doing, Next, SyncError, Syncer, code};
+use super::shared::worker::{Doing, Next, SyncError, Syncer, code, words};
 use super::shared::written::Written;
 
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -184,7 +184,7 @@ impl Jobs {
                 }
             }
             if let (failed, Some(error)) = failure {
-                self.events.note(job, Note::warning("FailedCreate", format!("Error creating: {error}")));
+                self.events.note(job, Note::warning("FailedCreate", format!("Error creating: {}", words(&error))));
                 return (failed + indexes.len() - done, Some(error));
             }
         }

@@ -23,7 +23,7 @@ use super::shared::pods;
 use super::shared::queue::Queue;
 use super::shared::requests::{self, create_raw};
 use super::shared::view::Pod;
-use super::shared::worker::{Doing, Next, SyncError, Syncer, code};
+use super::shared::worker::{Doing, Next, SyncError, Syncer, code, words};
 use super::shared::written::Written;
 
 /// The controller; its queue holds replica sets' keys.
@@ -118,7 +118,7 @@ impl ReplicaSets {
                 }
             }
             if let Some(error) = failure {
-                self.events.note(set, Note::warning("FailedCreate", format!("Error creating: {error}")));
+                self.events.note(set, Note::warning("FailedCreate", format!("Error creating: {}", words(&error))));
                 return Err(error);
             }
             left -= batch;

@@ -76,6 +76,14 @@ impl<T> Doing<T> for Result<T, kube::Error> {
     }
 }
 
+/// What the API said, as upstream's controllers quote it.
+pub fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// The HTTP code of an API error; 0 for anything else.
 pub fn code(error: &kube::Error) -> u16 {
     match error {
