@@ -71,51 +71,53 @@ impl Environment {
         let state = StateDirectory::at(directory.ancestors().nth(2).unwrap_or(directory).to_owned());
         let setting = Setting { namespace: &record.namespace, directory, variables, state: state.path(), events };
         let provider = crate::cluster::provider(plan, setting).map_err(unavailable)?;
-        // Also builds that fail: a cluster that was begun is finished, for the next `up`.
         let mut making = Making::begin(plan, variables, &provider, events);
-        let started = tokio::select! {
-            started = provider.start() => started.map_err(unavailable),
+        let reached = async {
+            let access = provider.start().await?;
+            events.send(Event::ClusterReady {
+                cluster: record.cluster.clone(),
+                at: u64::try_from(access.ready_after.as_millis()).unwrap_or(u64::MAX),
+            });
+            let session = Session { id: record.id.clone(), namespace: record.namespace.clone() };
+            let lodging = match &access.tenancy {
+                Tenancy::Owner => None,
+                Tenancy::Guest { cluster } => {
+                    let lodged =
+                        Lodged::new(cluster, kubeconfig::server(&access.kubeconfig), &record.id, &record.namespace);
+                    let client = access.client(&record.namespace).await?;
+                    let lease = variables.get(LEASE_VARIABLE).and_then(|lease| lease.parse::<TimeSpan>().ok());
+                    let lease = lease.map_or(LEASE, |lease| lease.0);
+                    Some(Arc::new(Lodging::new(client, lodged, directory, lease)))
+                }
+            };
+            let provisioner = Provisioner::new(provider.clone(), &access, session, lodging.clone(), keys).await?;
+            Ok((access, lodging, provisioner))
+        };
+        // Not what builds come to: a cluster that was begun is finished, for the next `up`.
+        let reached = tokio::select! {
+            reached = reached => reached.map_err(unavailable),
             () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
         };
-        let access = match started {
-            Ok(access) => access,
+        match reached {
+            Ok((access, lodging, provisioner)) => Ok(Self {
+                provider,
+                access,
+                provisioner: provisioner.with(making),
+                lodging,
+                cluster: plan.cluster.clone(),
+                needs: teardown::needs(plan),
+                sweeping: JoinSet::new(),
+                state,
+            }),
             Err(mut failure) => {
                 making.end().await;
                 // What it had begun to make is nobody else's.
                 if let Err(error) = provider.remove(Duration::ZERO).await {
                     failure.message = format!("{}; what was begun is still there: {error}", failure.message);
                 }
-                return Err(failure);
+                Err(failure)
             }
-        };
-        events.send(Event::ClusterReady {
-            cluster: record.cluster.clone(),
-            at: u64::try_from(access.ready_after.as_millis()).unwrap_or(u64::MAX),
-        });
-        let session = Session { id: record.id.clone(), namespace: record.namespace.clone() };
-        let lodging = match &access.tenancy {
-            Tenancy::Owner => None,
-            Tenancy::Guest { cluster } => {
-                let lodged =
-                    Lodged::new(cluster, kubeconfig::server(&access.kubeconfig), &record.id, &record.namespace);
-                let client = access.client(&record.namespace).await.map_err(unavailable)?;
-                let lease = variables.get(LEASE_VARIABLE).and_then(|lease| lease.parse::<TimeSpan>().ok());
-                let lease = lease.map_or(LEASE, |lease| lease.0);
-                Some(Arc::new(Lodging::new(client, lodged, directory, lease)))
-            }
-        };
-        let provisioner =
-            Provisioner::new(provider.clone(), &access, session, lodging.clone(), keys).await.map_err(unavailable)?;
-        Ok(Self {
-            provider,
-            access,
-            provisioner: provisioner.with(making),
-            lodging,
-            cluster: plan.cluster.clone(),
-            needs: teardown::needs(plan),
-            sweeping: JoinSet::new(),
-            state,
-        })
+        }
     }
 
     /// Where it runs.
