@@ -5,9 +5,10 @@ use std::io::Write as _;
 use nix::sys::signal::Signal;
 
 use super::hello;
+use super::port::free_port;
 use super::program::program;
 use super::require::require;
-use super::swap::{address, context, free_port, get, up};
+use super::swap::{address, context, get, up};
 
 /// What a developer types: stop at the first request, look, and go on when they have seen enough.
 const COMMANDS: &str = "set pagination off

@@ -11,6 +11,8 @@ mod interrupt;
 mod keys;
 mod nextest;
 mod notify;
+#[path = "../common/port.rs"]
+mod port;
 #[path = "../common/program.rs"]
 mod program;
 #[path = "../common/proxy.rs"]

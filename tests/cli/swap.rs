@@ -11,14 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::context::{Context, Started};
+use super::port::free_port;
 use super::program::program;
 use super::require::require;
 use super::{hello, traces};
-
-/// A port of loopback that nobody listens on.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
 
 /// `back`, which answers with its name, and `ask`, which a suite stands for: it has `back`'s address as pods see it.
 pub fn context() -> Context {

@@ -5,6 +5,8 @@
 mod engine;
 #[path = "../common/hello.rs"]
 mod hello;
+#[path = "../common/port.rs"]
+mod port;
 #[path = "../common/proxy.rs"]
 mod proxy;
 #[path = "../common/ran.rs"]

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::hello;
+use crate::port::free_port;
 use crate::rig::Rig;
 
 /// `envctl swap web` with a hello that answers `host`.
@@ -17,8 +18,7 @@ struct Swap {
 
 impl Swap {
     fn start(rig: &Rig) -> Self {
-        let port =
-            std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("its address").port();
+        let port = free_port();
         let mut command = rig.command(&["swap", "web", "--port", &port.to_string(), "--"]);
         command.arg(hello::directory().join("hello")).arg("host").env("PORT", port.to_string());
         let mut envctl = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("envctl runs");
