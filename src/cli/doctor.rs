@@ -156,7 +156,7 @@ fn docker() -> Result<Check, Error> {
             name: "docker",
             verdict: Verdict::Absent,
             found: format!("no engine answers: {error}"),
-            cure: Some("only needed for `cluster: kind` and `minikube`".to_owned()),
+            cure: Some("only needed for `cluster: kind` and `minikube`, and on the embedded cluster for images without `process:`".to_owned()),
         },
     })
 }

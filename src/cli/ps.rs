@@ -69,7 +69,7 @@ pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error>
         };
         Ok::<_, Error>((status, pods))
     })?;
-    let nodes: Vec<Row> = status.nodes.iter().map(|node| row(node, &status.record, &pods)).collect();
+    let nodes: Vec<Row> = status.nodes.iter().map(|node| row(node, &status, &pods)).collect();
     match context.out.format {
         Format::Json | Format::Yaml => context.out.document(&Document {
             version: 1,
@@ -111,20 +111,21 @@ pub fn ending(record: &Record) -> Error {
     }
 }
 
-fn row(node: &NodeStatus, record: &Record, pods: &[Pod]) -> Row {
+fn row(node: &NodeStatus, status: &Status, pods: &[Pod]) -> Row {
     let label = node.node.label();
     let pods: Vec<&Pod> = pods.iter().filter(|pod| cluster::node_of(pod) == Some(&label)).collect();
     // A job's pods are never ready once they have done what they are for.
     let is_service = node.node.kind == NodeKind::Service;
     let ready = pods.iter().filter(|pod| is_ready(pod) || (!is_service && has_succeeded(pod))).count();
     let state = match node.node.kind {
+        NodeKind::Service if node.state.is_ready() && status.swapped.contains(&node.node.name) => "swapped",
         NodeKind::Service if node.state.is_ready() && ready < pods.len() => "not ready",
         NodeKind::Job if node.state.is_ready() => "completed",
         _ if node.state.is_ready() => "ready",
         _ => word(&node.state),
     };
     let prefix = format!("{}.", node.node.name);
-    let addresses = record.addresses.iter().filter_map(|(port, address)| {
+    let addresses = status.record.addresses.iter().filter_map(|(port, address)| {
         port.strip_prefix(&prefix).filter(|_| is_service).map(|port| format!("{port}={address}"))
     });
     Row {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::Api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+use kube::api::{Api, ListParams};
 use kube::runtime::wait::{await_condition, conditions};
 
 use super::conversation::{Conversation, runtime};
@@ -13,6 +15,7 @@ use super::duration::{duration, human};
 use super::exit::Exit;
 use super::{Context, FileFlag, cluster};
 use crate::error::Error;
+use crate::objects;
 use crate::session::launch;
 use crate::session::protocol::{Reply, Request};
 use crate::session::record::Record;
@@ -24,7 +27,7 @@ pub struct Arguments {
     /// Which environment file.
     #[command(flatten)]
     pub file: FileFlag,
-    /// The services or jobs (default: all services)
+    /// The services or jobs (default: all services, with `--for complete` all jobs)
     #[arg(value_name = "NAME")]
     pub services: Vec<String>,
     /// What for
@@ -38,7 +41,7 @@ pub struct Arguments {
 /// What `--for` can ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Condition {
-    /// Every replica of the service is ready
+    /// Every replica of the service is ready; the job has completed
     Ready,
     /// The job has completed
     Complete,
@@ -84,16 +87,63 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
             Condition::Gone => record,
         };
         let client = cluster::client(&record).await?;
-        let names = if arguments.services.is_empty() && arguments.condition != Condition::Complete {
-            super::restart::services(&Api::<Deployment>::default_namespaced(client.clone()), &[]).await?
-        } else {
-            arguments.services.clone()
-        };
-        for name in &names {
-            until(&client, name, arguments.condition, deadline).await?;
+        for (name, condition) in targets(&client, &arguments.services, arguments.condition).await? {
+            until(&client, &name, condition, deadline).await?;
         }
         Ok(Exit::Ok)
     })
+}
+
+/// What is waited for, by name, and what of it.
+async fn targets(
+    client: &kube::Client,
+    named: &[String],
+    condition: Condition,
+) -> Result<Vec<(String, Condition)>, Error> {
+    // What is gone may never have been.
+    if condition == Condition::Gone && !named.is_empty() {
+        return Ok(named.iter().map(|name| (name.clone(), condition)).collect());
+    }
+    let services: Api<Deployment> = Api::default_namespaced(client.clone());
+    let jobs: Api<Job> = Api::default_namespaced(client.clone());
+    // Also those that the environment's own programs made.
+    let all = ListParams::default();
+    let services = services.list(&all).await.map_err(cluster::refused("list services"))?;
+    let jobs = jobs.list(&all).await.map_err(cluster::refused("list jobs"))?;
+    let is_own = |meta: &ObjectMeta| meta.labels.as_ref().is_some_and(|labels| labels.contains_key(objects::NODE));
+    let own: Vec<String> = match condition {
+        Condition::Complete => jobs.iter().map(Job::meta).filter(|meta| is_own(meta)).map(name).collect(),
+        _ => services.iter().map(Deployment::meta).filter(|meta| is_own(meta)).map(name).collect(),
+    };
+    if named.is_empty() {
+        return Ok(own.into_iter().map(|name| (name, condition)).collect());
+    }
+    let services: Vec<String> = services.iter().map(Deployment::meta).map(name).collect();
+    let jobs: Vec<String> = jobs.iter().map(Job::meta).map(name).collect();
+    let target = |name: &String| {
+        if jobs.contains(name) {
+            return Ok((name.clone(), Condition::Complete));
+        }
+        if !services.contains(name) {
+            let there: Vec<&str> = services.iter().chain(&jobs).map(String::as_str).collect();
+            return Err(Error::Usage {
+                what: format!("no service and no job {name:?} in this session"),
+                hint: (!there.is_empty()).then(|| format!("there are: {}", there.join(", "))),
+            });
+        }
+        if condition == Condition::Complete {
+            return Err(Error::Usage {
+                what: format!("{name} is a service: it doesn't complete"),
+                hint: Some("wait for it with `--for ready`".to_owned()),
+            });
+        }
+        Ok((name.clone(), condition))
+    };
+    named.iter().map(target).collect()
+}
+
+fn name(meta: &ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
 }
 
 /// The end of the `up` at work, if there is one.

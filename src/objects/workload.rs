@@ -82,6 +82,10 @@ fn service_port(port: &Port, all: &[Port]) -> Value {
     Value::Object(rendered)
 }
 
+/// How often a failed job is tried again unless the file says. Kubernetes' own 6 take ten minutes and a half, since the pauses double: longer than anybody
+/// waits for an `up`. What was only too early (a service's address is known to nodes up to a second late) has gone well by the third.
+const RETRIES: u32 = 2;
+
 pub(super) fn job(scope: &Scope<'_>, job: &Job) -> Result<Vec<Value>, RenderError> {
     let workload = &job.workload;
     let storage = storage::render(scope, &workload.volumes)?;
@@ -93,9 +97,7 @@ pub(super) fn job(scope: &Scope<'_>, job: &Job) -> Result<Vec<Value>, RenderErro
     let template = pod::template(scope, workload, &storage, &parts)?;
 
     let mut spec = Map::new();
-    if let Some(retries) = job.retries {
-        spec.insert("backoffLimit".to_owned(), json!(retries));
-    }
+    spec.insert("backoffLimit".to_owned(), json!(job.retries.unwrap_or(RETRIES)));
     if let Some(timeout) = job.timeout {
         spec.insert("activeDeadlineSeconds".to_owned(), json!(timeout.seconds()));
     }

@@ -30,7 +30,7 @@ pub struct Job {
     /// The pod's one container.
     #[serde(flatten)]
     pub workload: Workload,
-    /// How often a failed run is tried again: `backoffLimit`. `None`: Kubernetes' own default (6).
+    /// How often a failed run is tried again: `backoffLimit`. `None`: twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     /// How long all its runs may take together: `activeDeadlineSeconds`.

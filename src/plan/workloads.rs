@@ -139,8 +139,9 @@ fn image(builder: &mut Builder<'_>, common: &Common<'_>) {
         None | Some(None) if builder.request.engine => return,
         None => {
             let near = nearest(name, builder.file.images.names()).map(|near| format!("did you mean `{near}`?"));
-            let how =
-                format!("say what runs it here: `images: {{ {name}: {{ process: {{ entrypoint: [PROGRAM] }} }} }}`");
+            let how = format!(
+                "say what runs it here: `images: {{ {name}: {{ process: {{ entrypoint: [PROGRAM] }} }} }}`, or start Docker, which runs any image"
+            );
             Problem::at(*span, format!("the embedded cluster doesn't know the image `{name}`")).hint(near.or(Some(how)))
         }
         Some(None) => {

@@ -201,7 +201,8 @@ impl Observed {
     }
 
     /// Whether whoever goes by the EndpointSlices of the Service of that name is led to the object's ready pods, to all of them and to no
-    /// others. A Deployment is as it should be a moment before: its controller and that of the slices know nothing of each other.
+    /// others. A Deployment is as it should be a moment before: its controller and that of the slices know nothing of each other, and its
+    /// watch may be ahead of both theirs and the pods'.
     pub fn is_led_to(&self, service: &str, key: &ObjectKey) -> bool {
         let Some(object) = self.objects.get(key).filter(|_| self.slices_known) else { return false };
         let ready =
@@ -212,7 +213,9 @@ impl Observed {
         });
         let endpoints = slices.flat_map(|(_, slice)| slice["endpoints"].as_array().into_iter().flatten());
         let named = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
-        pods == named.filter_map(|endpoint| endpoint["targetRef"]["name"].as_str()).collect()
+        let wanted = object["spec"]["replicas"].as_u64().unwrap_or(1);
+        pods.len() as u64 == wanted
+            && pods == named.filter_map(|endpoint| endpoint["targetRef"]["name"].as_str()).collect()
     }
 
     /// The pods that now stand for the object: of a Deployment, those of its newest revision.

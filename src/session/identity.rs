@@ -47,6 +47,14 @@ impl Identity {
         id
     }
 
+    /// The name of the session that would have this id in a project's environment; `None`: it is nobody's there.
+    pub fn of_id(root: &Path, environment: &str, id: &str) -> Option<String> {
+        let is_it = |name: &str| Self::new(root, environment, Some(name)).id() == id;
+        let named = id.strip_prefix(&slug(environment)).and_then(|rest| rest.strip_prefix('-'));
+        let named = named.and_then(|rest| rest.rsplit_once('-')).map(|(name, _digest)| name);
+        [Some(environment), named].into_iter().flatten().find(|name| is_it(name)).map(str::to_owned)
+    }
+
     /// The namespace of the session's objects: a DNS label that shows whose it is in a shared cluster.
     pub fn namespace(&self) -> String {
         format!("envctl-{}", self.id())
@@ -71,6 +79,18 @@ fn slug(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_leads_back_to_its_name() {
+        let root = Path::new("/p");
+        let id = |name| Identity::new(root, "platform", name).id();
+        let of = |id: &str| Identity::of_id(root, "platform", id);
+        assert_eq!(of(&id(None)).as_deref(), Some("platform"));
+        assert_eq!(of(&id(Some("my-branch"))).as_deref(), Some("my-branch"));
+        for other in ["my-branch", "platform", &Identity::new(root, "other", None).id(), "platform-00000000"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn an_id_is_stable_readable_and_a_dns_label() {

@@ -211,6 +211,9 @@ pub struct Status {
     pub record: Record,
     /// The graph, in its order.
     pub nodes: Vec<NodeStatus>,
+    /// The services in whose place a process on this machine is.
+    #[serde(default)]
+    pub swapped: BTreeSet<String>,
     /// Milliseconds until the session ends by itself, if nothing uses it.
     pub idle_end: u64,
 }

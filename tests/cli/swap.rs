@@ -173,7 +173,7 @@ fn its_name_and_address_lead_to_the_process_and_back_and_nobody_notices() {
     let swap = swap(&context, "host", port);
     assert_eq!((get(&back).unwrap(), from_a_pod(&context)), ("host".to_owned(), "host".to_owned()));
     let ps = context.run(&["ps"]);
-    assert!(!ps.stdout.contains("2/2"), "the pods are gone: {ps:?}");
+    assert!(!ps.stdout.contains("2/2") && ps.stdout.contains("swapped"), "the pods are gone: {ps:?}");
     // An `up` meanwhile leaves it where it is.
     up(&context, &[]);
     assert_eq!(get(&back).unwrap(), "host");

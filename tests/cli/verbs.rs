@@ -134,8 +134,36 @@ fn up_detached_then_wait() {
     assert!(migrate[5].strip_suffix('s').is_some_and(|age| age.parse::<u64>().is_ok()), "{ran:?}");
     let ran = context.run(&["wait", "--for", "gone", "a", "--timeout", "1s"]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
-    let ran = context.run(&["wait", "nobody", "--timeout", "1s"]);
-    assert!(matches!(ran.code, Some(2 | 3)), "{ran:?}");
+    // A job is ready when it has completed; what can't come to be is refused, not waited for.
+    let ran = context.run(&["wait", "migrate", "a"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for (arguments, words) in [
+        (["nobody", "--for", "ready"], "no service and no job \"nobody\" in this session"),
+        (["nobody", "--for", "complete"], "there are: a, b, migrate"),
+        (["a", "--for", "complete"], "a is a service: it doesn't complete"),
+    ] {
+        let ran = context.run(&[&["wait"][..], &arguments].concat());
+        assert!(ran.code == Some(2) && ran.stderr.contains(words), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_shell_that_names_a_session_that_is_gone_gets_it_again() {
+    let context = shop_context();
+    let session = |named: Option<&str>| {
+        let mut command = context.command(&["up", "-o", "json"]);
+        command.envs(named.map(|id| ("ENVCTL_SESSION", id)));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let record: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        record["session"]["id"].as_str().unwrap().to_owned()
+    };
+    for named in [None, Some("branch")] {
+        let id = session(named);
+        assert_eq!(context.run(&["down", "--session", &id]).code, Some(0));
+        assert_eq!(session(Some(&id)), id, "by `eval \"$(envctl env)\"`, then `down`, then `up`");
+        assert_eq!(context.run(&["down", "--session", &id]).code, Some(0));
+    }
 }
 
 #[test]

@@ -206,6 +206,11 @@ fn session_name(context: &mut Context, state: &StateDirectory, plan: &Plan) -> R
             context.out.warn(&format!("ENVCTL_SESSION is {}, a session of something else: ignored", known.id));
             session = None;
         }
+    } else if let Some(name) =
+        session.as_deref().and_then(|id| Identity::of_id(&plan.project_root, &plan.environment, id))
+    {
+        // It is gone, and its shell has it still.
+        session = Some(name);
     }
     Ok(session)
 }

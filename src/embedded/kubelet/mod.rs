@@ -108,7 +108,7 @@ impl Kubelet {
         tasks.spawn(writing);
         recorder.node(&registered, events::Kind::Normal, "Starting", "Starting kubelet.");
         tasks.spawn(node::renew(client.clone(), node_name.clone(), stop_rest.clone()));
-        let (table, feeding) = services::follow(proxy_client, stop_rest.clone());
+        let (table, feeding) = services::follow(proxy_client.clone(), stop_rest.clone());
         tasks.spawn(feeding);
         let dns = match dns::Dns::bind(&*network, dns_ip, cluster_domain.clone(), table.clone()).await {
             Ok(dns) => dns,
@@ -120,7 +120,7 @@ impl Kubelet {
             }
         };
         tasks.spawn(dns.run(stop_rest.clone()));
-        let dialer = ServiceDialer::new(table.clone(), Arc::clone(&network));
+        let dialer = ServiceDialer::new(table.clone(), proxy_client, Arc::clone(&network));
         tasks.spawn(proxy::run(table.clone(), dialer.clone(), Arc::clone(&network), dns_ip, stop_rest.clone()));
         let context = Arc::new(Context {
             objects: Arc::new(Objects::new(client.clone(), tasks.clone(), stop_rest.clone())),

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
 use kube::runtime::watcher::{Config, Event};
-use kube::{Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -150,6 +151,16 @@ fn read_slice(slice: &EndpointSlice) -> Slice {
 enum Change {
     Service(Event<Service>),
     Slice(Event<EndpointSlice>),
+}
+
+/// The slices of a service as they are now: what is fed by a watch is a moment behind whoever has another.
+///
+/// # Errors
+/// When the API refuses.
+pub async fn slices_now(client: &kube::Client, (namespace, service): &Key) -> kube::Result<BTreeMap<String, Slice>> {
+    let parameters = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace).list(&parameters).await?;
+    Ok(slices.iter().map(|slice| (slice.name_any(), read_slice(slice))).collect())
 }
 
 /// The table's receiver, and the task that feeds it until `stop`.

@@ -58,7 +58,7 @@ record! {
         volumes("volumes"): Map<ContainerPath, VolumeFile>,
         /// What must be ready (a job: completed) before it starts: a list, or a mapping from names to `ready`, `started` or `completed`.
         needs("needs"): NeedList,
-        /// How often a failed run is tried again; 6 unless it says so.
+        /// How often a failed run is tried again; twice unless it says so, after 10 and 20 seconds.
         retries("retries"): Option<Number<0, 1000>>,
         /// How long all its runs may take together.
         timeout("timeout"): Option<TimeSpan>,

@@ -217,4 +217,14 @@ fn a_name_leads_to_the_ready_pods_alone_once_its_slices_say_so() {
     assert!(observed.is_led_to("api", &key()));
     observed.apply(slice("api-1", SLICE_CONTROLLER, &[]));
     assert!(!observed.is_led_to("api", &key()), "nor is it led nowhere");
+    // None are wanted, which the Deployment's own watch tells before the pods' and the slices' do.
+    observed.apply(slice("api-1", SLICE_CONTROLLER, &[("api-1-x", false), ("api-2-x", true)]));
+    let mut aside = deployment(3, "2", 0);
+    aside["spec"]["replicas"] = json!(0);
+    observed.apply(Change::Object(aside));
+    assert!(!observed.is_led_to("api", &key()), "the pod is still there and still named");
+    observed.apply(Change::PodGone("api-2-x".to_owned()));
+    assert!(!observed.is_led_to("api", &key()), "the pod is still named");
+    observed.apply(slice("api-1", SLICE_CONTROLLER, &[]));
+    assert!(observed.is_led_to("api", &key()));
 }

@@ -365,7 +365,12 @@ impl Owner {
     }
 
     fn status(&self) -> Status {
-        Status { record: self.record.clone(), nodes: self.nodes.clone(), idle_end: milliseconds(self.until_idle_end()) }
+        Status {
+            record: self.record.clone(),
+            nodes: self.nodes.clone(),
+            swapped: self.last.iter().flat_map(|last| self.all_swaps(last).into_keys()).collect(),
+            idle_end: milliseconds(self.until_idle_end()),
+        }
     }
 }
 

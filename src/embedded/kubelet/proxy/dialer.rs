@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::runtime::NodeNetwork;
-use super::super::services::{Entry, Key, Table};
+use super::super::services::{Entry, Key, Table, slices_now};
 
 /// How long endpoints that are ready yet refuse may take to change (a pod on its way down, before its slice says so):
 /// what a client's kernel waits before it asks a silent address again (RFC 6298, section 2).
@@ -32,13 +32,18 @@ pub enum PortRef {
 #[derive(Clone)]
 pub struct ServiceDialer {
     table: watch::Receiver<Arc<Table>>,
+    client: kube::Client,
     network: Arc<dyn NodeNetwork>,
     turn: Arc<AtomicUsize>,
 }
 
 impl ServiceDialer {
-    pub(in super::super) fn new(table: watch::Receiver<Arc<Table>>, network: Arc<dyn NodeNetwork>) -> Self {
-        Self { table, network, turn: Arc::default() }
+    pub(in super::super) fn new(
+        table: watch::Receiver<Arc<Table>>,
+        client: kube::Client,
+        network: Arc<dyn NodeNetwork>,
+    ) -> Self {
+        Self { table, client, network, turn: Arc::default() }
     }
 
     /// Connects to a ready endpoint of `service`; waits (on watches) for one to appear, for as long as the caller lets
@@ -50,6 +55,7 @@ impl ServiceDialer {
     pub async fn connect(&self, namespace: &str, service: &str, port: PortRef) -> Result<TcpStream, DialError> {
         let key = (namespace.to_owned(), service.to_owned());
         let mut table = self.table.clone();
+        self.catch_up(&mut table, &key).await;
         let mut refused: Option<(Vec<Endpoint>, io::Error, Instant)> = None;
         loop {
             let version = Arc::clone(&table.borrow_and_update());
@@ -74,6 +80,24 @@ impl ServiceDialer {
                 (Err(_), None) => {}
             }
         }
+    }
+
+    /// Waits until the table has of a service what the API has: the table follows a watch, and who has just seen by another where the service
+    /// leads, as an `up` that replaced its pods, would be led to where it led before.
+    async fn catch_up(&self, table: &mut watch::Receiver<Arc<Table>>, key: &Key) {
+        let same = async {
+            loop {
+                let version = Arc::clone(&table.borrow_and_update());
+                let known = version.entries.get(key).map(|entry| entry.slices.clone()).unwrap_or_default();
+                // Asked after the table was: what differs is on its way to it.
+                match slices_now(&self.client, key).await {
+                    Ok(now) if now != known && table.changed().await.is_ok() => {}
+                    _ => return,
+                }
+            }
+        };
+        // A service that changes all the time is dialled all the same.
+        let _still_changing = tokio::time::timeout(SETTLE, same).await;
     }
 
     /// Listens at the node's address, on a port of the kernel's choice.
