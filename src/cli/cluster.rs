@@ -1,6 +1,9 @@
 //! The session's cluster, for the verbs that ask it directly: the same on every kind of cluster.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::config::Kubeconfig;
 
@@ -81,7 +84,35 @@ pub fn node_of(pod: &Pod) -> Option<&String> {
     pod.metadata.labels.as_ref()?.get(objects::NODE)
 }
 
+/// The services in whose place a process on this machine is: their slices say so.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub async fn swapped(client: &kube::Client) -> Result<BTreeSet<String>, Error> {
+    let ours =
+        ListParams::default().labels(&format!("endpointslice.kubernetes.io/managed-by={}", objects::SLICE_MANAGER));
+    let slices = Api::<EndpointSlice>::default_namespaced(client.clone()).list(&ours).await;
+    let slices = slices.map_err(refused("list endpoint slices"))?;
+    Ok(slices
+        .items
+        .into_iter()
+        .filter_map(|slice| slice.metadata.labels?.remove("kubernetes.io/service-name"))
+        .collect())
+}
+
+/// What was to be done with pods that have stepped aside.
+pub fn has_no_pods(service: &str) -> Error {
+    Error::Failed {
+        what: format!("{service} is swapped: it runs on this machine, and has no pods"),
+        hint: Some("what runs it here can do that; its pods come back when `envctl swap` ends, or with an `envctl up` without `--swap`".to_owned()),
+        exit: Exit::Failed,
+    }
+}
+
 async fn unknown(client: &kube::Client, node: &str) -> Error {
+    if swapped(client).await.is_ok_and(|swapped| swapped.contains(node)) {
+        return has_no_pods(node);
+    }
     let api: Api<Pod> = Api::default_namespaced(client.clone());
     let known = api.list(&ListParams::default().labels(objects::NODE)).await.map(|list| list.items).unwrap_or_default();
     let mut names: Vec<&str> = known.iter().filter_map(|pod| node_of(pod).map(String::as_str)).collect();

@@ -7,12 +7,14 @@ use clap::Args;
 use console::Style;
 use serde::Serialize;
 
-use super::Context;
 use super::conversation::runtime;
 use super::exit::Exit;
 use super::output::Format;
+use super::{Context, load};
+use crate::cluster::refusal::chain;
 use crate::embedded;
 use crate::error::Error;
+use crate::images::docker::Engine;
 use crate::session::launch;
 
 /// The flags of this verb.
@@ -63,7 +65,7 @@ pub fn run(_arguments: &Arguments, context: &mut Context) -> Result<Exit, Error>
         state_directory(context),
         files(),
         inotify(),
-        docker()?,
+        docker(context)?,
         program("kubectl", &["version", "--client"], "kubectl shows and changes a session like any cluster"),
         program("kind", &["version"], "only needed for `cluster: kind`"),
         program("minikube", &["version", "--short"], "only needed for `cluster: minikube`"),
@@ -143,19 +145,21 @@ fn inotify() -> Check {
     }
 }
 
-fn docker() -> Result<Check, Error> {
-    let asked = runtime()?.block_on(async { bollard::Docker::connect_with_local_defaults()?.version().await });
+fn docker(context: &Context) -> Result<Check, Error> {
+    // As `up` finds it.
+    let variables = load::variables(context)?;
+    let asked = runtime()?.block_on(async { Engine::connect(&variables).await?.version().await });
     Ok(match asked {
         Ok(version) => Check {
             name: "docker",
             verdict: Verdict::Ok,
-            found: format!("engine {}", version.version.unwrap_or_else(|| "of unknown version".to_owned())),
+            found: format!("engine {}", version.unwrap_or_else(|| "of unknown version".to_owned())),
             cure: None,
         },
         Err(error) => Check {
             name: "docker",
             verdict: Verdict::Absent,
-            found: format!("no engine answers: {error}"),
+            found: chain(&error),
             cure: Some("only needed for `cluster: kind` and `minikube`, and on the embedded cluster for images without `process:`".to_owned()),
         },
     })

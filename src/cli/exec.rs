@@ -64,11 +64,24 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         let staying = || pods.iter().rev().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         let pod = staying().find(|pod| ps::is_ready(pod)).or_else(|| staying().next()).or_else(|| pods.first());
         let name = pod.and_then(|pod| pod.metadata.name.clone()).unwrap_or_default();
+        if pod.is_some_and(has_ended) {
+            return Err(Error::Failed {
+                what: format!("nothing runs in {name} any more: {} has ended", arguments.service),
+                hint: Some(format!("`envctl logs {}` prints what it said", arguments.service)),
+                exit: Exit::Failed,
+            });
+        }
         execute(arguments, &mut context.out, Api::default_namespaced(client), &name).await
     });
     // A read of standard input cannot be cancelled; this process ends with it pending.
     runtime.shutdown_background();
     exit
+}
+
+/// Whether all of a pod's containers have ended, for good.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 async fn execute(arguments: &Arguments, out: &mut Output, api: Api<Pod>, pod: &str) -> Result<Exit, Error> {

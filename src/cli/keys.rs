@@ -11,8 +11,10 @@ use super::display::Display;
 use super::duration::{duration, human};
 use super::exit::Exit;
 use super::output::Format;
+use super::swap::plan;
 use super::{Context, FileFlag, load, ps};
 use crate::error::Error;
+use crate::plan::NodeKind;
 use crate::session::launch;
 use crate::session::protocol::{Reply, Request, RotateRequest};
 use crate::session::record::KeyRecord;
@@ -122,14 +124,18 @@ fn show(context: &mut Context, name: &str) -> Result<Exit, Error> {
         None => {
             let names: Vec<&str> =
                 keys.iter().filter(|(_, key)| !key.value.is_empty()).map(|(name, _)| name.as_str()).collect();
-            let hint = if names.is_empty() {
-                "none was issued; `keys:` in the environment file says which there are".to_owned()
-            } else {
-                format!("there are {}", names.join(", "))
-            };
-            Err(Error::Usage { what: format!("the session has no key {name}"), hint: Some(hint) })
+            Err(no_key(name, &names))
         }
     }
+}
+
+fn no_key(name: &str, there: &[&str]) -> Error {
+    let hint = if there.is_empty() {
+        "none was issued; `keys:` in the environment file says which there are".to_owned()
+    } else {
+        format!("there are {}", there.join(", "))
+    };
+    Error::Usage { what: format!("the session has no key {name}"), hint: Some(hint) }
 }
 
 fn rotate(context: &mut Context, names: &[String], timeout: Duration) -> Result<Exit, Error> {
@@ -141,6 +147,12 @@ fn rotate(context: &mut Context, names: &[String], timeout: Duration) -> Result<
         timeout: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
     };
     let directory = state.session(&record.id);
+    let plan = plan(&directory, &record)?;
+    let known =
+        || plan.nodes.iter().map(|node| &node.id).filter(|id| id.kind == NodeKind::Key).map(|id| id.name.as_str());
+    if let Some(unknown) = names.iter().find(|name| !known().any(|known| known == *name)) {
+        return Err(no_key(unknown, &known().collect::<Vec<_>>()));
+    }
     let out = &mut context.out;
     runtime()?.block_on(async {
         let mut conversation = Conversation::new(launch::connect(&directory)?, directory)?;
@@ -154,6 +166,10 @@ fn rotate(context: &mut Context, names: &[String], timeout: Duration) -> Result<
                     display.close();
                     for name in names {
                         out.say(format!("{name} is issued anew"));
+                    }
+                    // What has it in its environment is not the agent's to start again.
+                    for service in ps::status(&state, &record).await?.swapped {
+                        out.warn(&format!("{service} runs on this machine: if it uses that, start it again"));
                     }
                     return Ok(Exit::Ok);
                 }

@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Error;
 use crate::session::lookup::{self, Query};
@@ -286,14 +287,28 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The clap command, for completion scripts and tests.
+/// The clap command. A variable that is set to nothing is as if it were not set: CI systems set what nobody gave that way. What is a flag takes what
+/// people write for yes and no.
 pub fn command() -> clap::Command {
-    Cli::command()
+    by_variables(Cli::command())
+}
+
+fn by_variables(command: clap::Command) -> clap::Command {
+    let given = |argument: clap::Arg| {
+        let Some(value) = argument.get_env().map(std::env::var_os) else { return argument };
+        let is_empty = value.is_some_and(|value| value.is_empty());
+        let argument = if is_empty { argument.env(Resettable::Reset) } else { argument };
+        match argument.get_action() {
+            ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
+            _ => argument,
+        }
+    };
+    command.mut_args(given).mut_subcommands(by_variables)
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // clap knows which of the two streams its message belongs to, and its colours.

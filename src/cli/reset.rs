@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::wait::{await_condition, conditions};
 use serde::Serialize;
@@ -81,8 +80,7 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         }
         let mut restarted = Vec::new();
         if !arguments.dry_run {
-            let api: Api<Deployment> = Api::default_namespaced(client.clone());
-            restarted = restart::services(&api, &[]).await?;
+            restarted = restart::services(&client, &[]).await?;
             restart::restart(context, &client, &restarted, arguments.wait_timeout).await?;
         }
         Ok::<_, Error>((left, restarted))

@@ -37,8 +37,7 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let (_, record) = context.session()?;
     runtime()?.block_on(async {
         let client = cluster::client(&record).await?;
-        let api: Api<Deployment> = Api::default_namespaced(client.clone());
-        let services = services(&api, &arguments.services).await?;
+        let services = services(&client, &arguments.services).await?;
         restart(context, &client, &services, arguments.wait_timeout).await?;
         Ok(Exit::Ok)
     })
@@ -72,20 +71,25 @@ pub async fn restart(
     Ok(())
 }
 
-/// The named services, or all of the environment's.
+/// The named services, or all of the environment's that have pods.
 ///
 /// # Errors
-/// When one isn't there, or the cluster refuses.
-pub async fn services(api: &Api<Deployment>, named: &[String]) -> Result<Vec<String>, Error> {
+/// When one isn't there or has no pods, or the cluster refuses.
+pub async fn services(client: &kube::Client, named: &[String]) -> Result<Vec<String>, Error> {
+    let api: Api<Deployment> = Api::default_namespaced(client.clone());
+    let swapped = cluster::swapped(client).await?;
     let all =
         api.list(&ListParams::default().labels(objects::NODE)).await.map_err(cluster::refused("list services"))?;
     let all: Vec<String> = all.items.into_iter().filter_map(|deployment| deployment.metadata.name).collect();
+    if let Some(name) = named.iter().find(|name| swapped.contains(*name)) {
+        return Err(cluster::has_no_pods(name));
+    }
     match named.iter().find(|name| !all.contains(name)) {
         Some(unknown) => Err(Error::Usage {
             what: format!("no service {unknown:?} in this session"),
             hint: (!all.is_empty()).then(|| format!("there are: {}", all.join(", "))),
         }),
-        None if named.is_empty() => Ok(all),
+        None if named.is_empty() => Ok(all.into_iter().filter(|name| !swapped.contains(name)).collect()),
         None => Ok(named.to_vec()),
     }
 }

@@ -174,6 +174,19 @@ fn its_name_and_address_lead_to_the_process_and_back_and_nobody_notices() {
     assert_eq!((get(&back).unwrap(), from_a_pod(&context)), ("host".to_owned(), "host".to_owned()));
     let ps = context.run(&["ps"]);
     assert!(!ps.stdout.contains("2/2") && ps.stdout.contains("swapped"), "the pods are gone: {ps:?}");
+    // What is done with pods says that there are none.
+    for arguments in [&["exec", "back", "--", "true"][..], &["logs", "back"], &["restart", "back"]] {
+        let ran = context.run(arguments);
+        assert!(ran.code != Some(0) && ran.stderr.contains("back is swapped: it runs on this machine"), "{ran:?}");
+    }
+    let ran = context.run(&["swap", "back", "--", "sh", "-c", "echo started"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "nothing is started: {ran:?}");
+    assert!(ran.stderr.contains("back is swapped already"), "{ran:?}");
+    let ran = context.run(&["keys", "rotate", "SIGNING"]);
+    assert!(
+        ran.code == Some(0) && ran.stderr.contains("back runs on this machine: if it uses that, start it again"),
+        "{ran:?}"
+    );
     // An `up` meanwhile leaves it where it is.
     up(&context, &[]);
     assert_eq!(get(&back).unwrap(), "host");
@@ -303,7 +316,7 @@ fn up_goes_on_when_the_service_listens_on_this_machine() {
     }
     let ran = context.run(&["swap", "back", "--port", &port.to_string()]);
     assert_eq!(ran.code, Some(125), "{ran:?}");
-    assert!(ran.stderr.contains("back is on the host already, by `envctl up --swap`"), "{ran:?}");
+    assert!(ran.stderr.contains("back is swapped already"), "{ran:?}");
     // The next `up` without it is a difference like any other.
     up(&context, &[]);
     assert_eq!(get(&back).unwrap(), "pod");

@@ -134,6 +134,8 @@ fn up_detached_then_wait() {
     assert!(migrate[5].strip_suffix('s').is_some_and(|age| age.parse::<u64>().is_ok()), "{ran:?}");
     let ran = context.run(&["wait", "--for", "gone", "a", "--timeout", "1s"]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
+    let ran = context.run(&["exec", "migrate", "--", "true"]);
+    assert!(ran.code == Some(125) && ran.stderr.contains("any more: migrate has ended"), "{ran:?}");
     // A job is ready when it has completed; what can't come to be is refused, not waited for.
     let ran = context.run(&["wait", "migrate", "a"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");

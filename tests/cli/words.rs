@@ -29,6 +29,17 @@ fn a_flag_can_be_a_variable() {
     assert_eq!(document, serde_json::json!({"version": 1, "sessions": []}));
     let ran = context.ran(context.command(&["up"]).env("ENVCTL_WAIT_TIMEOUT", "soon"));
     assert_eq!(ran.code, Some(2));
+    // What a CI system sets where nothing was given, and how people say yes and no.
+    let nothing = [("ENVCTL_TIMEOUT", ""), ("ENVCTL_OUTPUT", ""), ("ENVCTL_ALL", "")];
+    for (all, words) in
+        [("", "for HOME/project"), ("0", "for HOME/project"), ("no", "for HOME/project"), ("1", "on this machine")]
+    {
+        let ran = context.ran(context.command(&["down"]).envs(nothing).env("ENVCTL_ALL", all));
+        assert_eq!(ran.code, Some(0), "{all:?}: {ran:?}");
+        assert!(ran.stderr.contains(words), "{all:?}: {ran:?}");
+    }
+    let ran = context.ran(context.command(&["down"]).env("ENVCTL_ALL", "perhaps"));
+    assert!(ran.code == Some(2) && ran.stderr.contains("invalid value 'perhaps' for '--all'"), "{ran:?}");
 }
 
 #[test]

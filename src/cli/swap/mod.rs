@@ -19,7 +19,7 @@ use super::conversation::{Conversation, runtime};
 use super::duration::duration;
 use super::exit::Exit;
 use super::up::milliseconds;
-use super::{Context, FileFlag, cluster};
+use super::{Context, FileFlag, cluster, ps};
 use crate::cluster::locality;
 use crate::error::Error;
 use crate::on_host::{self, Environment, OnHostError, listening};
@@ -65,6 +65,10 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let plan = plan(&directory, &record)?;
     let ports = host_ports(&plan, &arguments.service, &arguments.port)?;
     runtime()?.block_on(async {
+        // Before anything is started.
+        if ps::status(&state, &record).await?.swapped.contains(&arguments.service) {
+            return Err(is_swapped(&arguments.service));
+        }
         let environment = environment(&plan, &record, &directory, &arguments.service).await?;
         for missing in &environment.missing {
             context.out.warn(missing);
@@ -80,6 +84,16 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         };
         swap.run(&environment).await
     })
+}
+
+fn is_swapped(service: &str) -> Error {
+    Error::Failed {
+        what: format!("{service} is swapped already: it runs on this machine"),
+        hint: Some(
+            "end that `envctl swap`; where it was `envctl up --swap`, `envctl up` brings the pods back".to_owned(),
+        ),
+        exit: Exit::Failed,
+    }
 }
 
 /// What the process needs; refused first where pods could not reach it.

@@ -209,6 +209,15 @@ impl Engine {
         Ok(Self { docker })
     }
 
+    /// The engine's own version.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub async fn version(&self) -> Result<Option<String>, DockerError> {
+        let version = self.docker.version().await.map_err(DockerError::request("asking for its version"))?;
+        Ok(version.version)
+    }
+
     /// The id of an image by its name; `None` where the engine has none of that name.
     ///
     /// # Errors
