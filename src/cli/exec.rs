@@ -62,7 +62,8 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         let pods = cluster::pods(&client, std::slice::from_ref(&arguments.service)).await?;
         // The newest that is ready: an older one may be on its way out.
         let staying = || pods.iter().rev().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let pod = staying().find(|pod| ps::is_ready(pod)).or_else(|| staying().next()).or_else(|| pods.first());
+        let going_on = staying().find(|pod| ps::is_ready(pod)).or_else(|| staying().find(|pod| !has_ended(pod)));
+        let pod = going_on.or_else(|| staying().next()).or_else(|| pods.first());
         let name = pod.and_then(|pod| pod.metadata.name.clone()).unwrap_or_default();
         if pod.is_some_and(has_ended) {
             return Err(Error::Failed {

@@ -293,15 +293,18 @@ pub fn command() -> clap::Command {
     by_variables(Cli::command())
 }
 
+/// What [`BoolishValueParser`] takes for no.
+const NO: [&str; 6] = ["0", "n", "no", "f", "false", "off"];
+
 fn by_variables(command: clap::Command) -> clap::Command {
     let given = |argument: clap::Arg| {
         let Some(value) = argument.get_env().map(std::env::var_os) else { return argument };
-        let is_empty = value.is_some_and(|value| value.is_empty());
-        let argument = if is_empty { argument.env(Resettable::Reset) } else { argument };
-        match argument.get_action() {
-            ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
-            _ => argument,
-        }
+        let is_flag = matches!(argument.get_action(), ArgAction::SetTrue);
+        // A flag that is said not to be given is none that another could contradict.
+        let is_unset = value
+            .is_some_and(|value| value.is_empty() || (is_flag && NO.iter().any(|no| value.eq_ignore_ascii_case(no))));
+        let argument = if is_unset { argument.env(Resettable::Reset) } else { argument };
+        if is_flag { argument.value_parser(BoolishValueParser::new()) } else { argument }
     };
     command.mut_args(given).mut_subcommands(by_variables)
 }

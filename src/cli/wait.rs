@@ -111,13 +111,14 @@ async fn targets(
     let services = services.list(&all).await.map_err(cluster::refused("list services"))?;
     let jobs = jobs.list(&all).await.map_err(cluster::refused("list jobs"))?;
     let is_own = |meta: &ObjectMeta| meta.labels.as_ref().is_some_and(|labels| labels.contains_key(objects::NODE));
-    let own: Vec<String> = match condition {
-        Condition::Complete => jobs.iter().map(Job::meta).filter(|meta| is_own(meta)).map(name).collect(),
-        _ => services.iter().map(Deployment::meta).filter(|meta| is_own(meta)).map(name).collect(),
-    };
+    let own_services = services.iter().map(Deployment::meta).filter(|meta| is_own(meta)).map(name);
+    let own_jobs = jobs.iter().map(Job::meta).filter(|meta| is_own(meta)).map(name);
     if named.is_empty() {
+        let own: Vec<String> =
+            if condition == Condition::Complete { own_jobs.collect() } else { own_services.collect() };
         return Ok(own.into_iter().map(|name| (name, condition)).collect());
     }
+    let own: Vec<String> = own_services.chain(own_jobs).collect();
     let services: Vec<String> = services.iter().map(Deployment::meta).map(name).collect();
     let jobs: Vec<String> = jobs.iter().map(Job::meta).map(name).collect();
     let target = |name: &String| {
@@ -125,10 +126,9 @@ async fn targets(
             return Ok((name.clone(), Condition::Complete));
         }
         if !services.contains(name) {
-            let there: Vec<&str> = services.iter().chain(&jobs).map(String::as_str).collect();
             return Err(Error::Usage {
                 what: format!("no service and no job {name:?} in this session"),
-                hint: (!there.is_empty()).then(|| format!("there are: {}", there.join(", "))),
+                hint: (!own.is_empty()).then(|| format!("there are: {}", own.join(", "))),
             });
         }
         if condition == Condition::Complete {

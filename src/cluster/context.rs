@@ -15,7 +15,7 @@ use super::lend::{HostPort, Lent};
 use super::reached::{Reached, identified};
 use super::renewing::Renewal;
 use super::{Access, ClusterError, Provider, Removal, ServicePort, Setting, Tenancy, allowed, claims, kubeconfig};
-use crate::images::docker::{DockerError, Images};
+use crate::images::docker::Images;
 use crate::images::{Builds, ImageError};
 use crate::objects::Content;
 use crate::plan;
@@ -109,10 +109,6 @@ impl Provider for Context {
     fn content(&self, name: &str, image: Option<&plan::Image>, _: &[String], _: &[String]) -> Option<Content> {
         to_push(image?)?;
         self.images.pushed(name).map(Content::Reference)
-    }
-
-    async fn pull_secret(&self, images: &[String]) -> Result<Option<serde_json::Value>, DockerError> {
-        self.images.pull_secret(images).await.map(Some)
     }
 
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError> {

@@ -34,7 +34,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::images::docker::DockerError;
 use crate::images::{Builds, ImageError};
 use crate::objects::Content;
 use crate::plan;
@@ -56,12 +55,6 @@ pub trait Provider: Send + Sync + 'static {
     /// What an image is here when it is run with this command, so that a rebuilt program is a difference; `None` where its name already
     /// says it. `image` as in [`Provider::make_runnable`], which comes first.
     fn content(&self, name: &str, image: Option<&plan::Image>, command: &[String], args: &[String]) -> Option<Content>;
-
-    /// What opens the registries of these images for nodes that pull them, as `.dockerconfigjson`; `None` where nodes don't pull.
-    async fn pull_secret(&self, images: &[String]) -> Result<Option<serde_json::Value>, DockerError> {
-        let _the_engine_pulls_them = images;
-        Ok(None)
-    }
 
     /// Makes a Service's port reachable from the host, for as long as the provider lives; the same answer when asked again.
     async fn expose(&self, target: &ServicePort) -> Result<SocketAddr, ClusterError>;

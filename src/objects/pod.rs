@@ -75,8 +75,10 @@ fn container(
         _ => &workload.image,
     };
     set("image", json!(image));
-    if matches!(content, Some(Content::Stamp(_))) || scope.plan.images.contains_key(&workload.image) {
-        // Put on the node by envctl: Kubernetes would pull a name without a tag (`:latest`) regardless.
+    // What a node has, or was given: Kubernetes would pull a name without a tag (`:latest`) regardless. What nodes are to pull with the user's
+    // credentials is theirs to pull.
+    let is_there = scope.plan.images.get(&workload.image).is_some_and(|image| !image.image_pull_secret);
+    if content.is_some() || is_there {
         set("imagePullPolicy", json!("IfNotPresent"));
     }
     for (key, texts) in [("command", &workload.command), ("args", &workload.args)] {

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use crate::cluster::apply::Applied;
 use crate::cluster::contact::Contact;
 use crate::cluster::ledger::Ledger;
 use crate::cluster::lend::Lent;
@@ -120,6 +121,8 @@ pub struct Provisioner {
     keys: Keyring,
     ledger: Ledger,
     namespace: Option<String>,
+    /// The Secret with the user's credentials for registries.
+    registries: Option<Applied>,
     lodging: Option<Arc<Lodging>>,
     /// Begun for the first [`Provisioner::up`].
     making: Option<Making>,
@@ -152,6 +155,7 @@ impl Provisioner {
             keys,
             ledger: Ledger::default(),
             namespace: None,
+            registries: None,
             lodging,
             making: None,
         })
@@ -160,6 +164,13 @@ impl Provisioner {
     /// The same, whose first [`Provisioner::up`] goes on with images that were begun before.
     pub fn with(self, making: Making) -> Self {
         Self { making: Some(making), ..self }
+    }
+
+    /// Ends what is left of images that were begun before, where no [`Provisioner::up`] came to it.
+    pub async fn end_making(&mut self) {
+        if let Some(mut making) = self.making.take() {
+            making.end().await;
+        }
     }
 
     /// Makes the cluster hold what `plan` asks for and no more, and waits until all of it is ready. What is as
@@ -197,6 +208,7 @@ impl Provisioner {
             addresses: &mut self.addresses,
             lent: &mut self.lent,
             namespace: &mut self.namespace,
+            registries: &mut self.registries,
         };
         walk::Walk::new(around, held, making).run(give_up).await?;
         // What uses a key that was replaced has the new one by now.

@@ -309,3 +309,33 @@ fn files(root: &Path) -> Vec<(String, String)> {
     }
     found
 }
+
+#[test]
+fn a_second_up_knows_the_keys_beside_the_secrets_of_notify() {
+    let context = Context::new();
+    write(&context);
+    let file = std::fs::read_to_string(context.project().join("envctl.yaml")).unwrap();
+    context.write("envctl.yaml", &format!("{file}notify:\n  webhook: {{ url: {{ fromEnv: HOOK }} }}\n"));
+    let up =
+        || context.ran(context.command(&["up"]).env("HOSTKEY", NASTY).env("HOOK", "http://127.0.0.1:1/secret-path"));
+    for _ in 0..2 {
+        assert_eq!(up().code, Some(0));
+        assert_eq!(context.run(&["keys", "-o", "name"]).stdout, "HOSTKEY\nSIGNING\nTOKEN\n");
+        let ran = context.run(&["exec", "web", "--", "sh", "-c", "cat /proc/$(cat /tmp/pid)/environ"]);
+        assert!(ran.stdout.contains("[redacted HOSTKEY]"), "{ran:?}");
+        assert_clean(&ran.stdout, "a second `up`'s session");
+    }
+}
+
+#[test]
+fn a_build_that_fails_before_any_key_is_issued_prints_none() {
+    let context = Context::new();
+    write(&context);
+    let file = std::fs::read_to_string(context.project().join("envctl.yaml")).unwrap();
+    let build = "process: { build: [sh, -c, 'printf \"%s\\n\" \"$HOSTKEY\" >&2; exit 7'] }";
+    context.write("envctl.yaml", &file.replace("process: {}", build));
+    let ran = up(&context);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stderr.contains("could not be built") && ran.stderr.contains("[redacted HOSTKEY]"), "{ran:?}");
+    assert_clean(&ran.stderr, "a failed build's screen");
+}

@@ -38,6 +38,11 @@ fn a_flag_can_be_a_variable() {
         assert_eq!(ran.code, Some(0), "{all:?}: {ran:?}");
         assert!(ran.stderr.contains(words), "{all:?}: {ran:?}");
     }
+    // What isn't given contradicts nothing.
+    let ran = context.ran(context.command(&["up", "--attach"]).env("ENVCTL_DETACH", "0").env("ENVCTL_KEEP", "no"));
+    assert!(ran.code == Some(2) && ran.stderr.starts_with("error: no environment file found"), "{ran:?}");
+    let ran = context.ran(context.command(&["up", "--attach"]).env("ENVCTL_DETACH", "1"));
+    assert!(ran.code == Some(2) && ran.stderr.contains("cannot be used with"), "{ran:?}");
     let ran = context.ran(context.command(&["down"]).env("ENVCTL_ALL", "perhaps"));
     assert!(ran.code == Some(2) && ran.stderr.contains("invalid value 'perhaps' for '--all'"), "{ran:?}");
 }

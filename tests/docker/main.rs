@@ -14,5 +14,8 @@ mod agents;
 mod engine;
 #[path = "../common/ran.rs"]
 mod ran;
+#[path = "../common/registry.rs"]
+#[expect(dead_code, reason = "nobody logs in or counts uploads here")]
+mod registry;
 #[path = "../common/require.rs"]
 mod require;

@@ -1,5 +1,6 @@
 //! What a pod in the engine has of what its spec says.
 
+use crate::registry::{Open, Registry};
 use crate::rig::Rig;
 
 const PODS: &str = r#"
@@ -172,4 +173,33 @@ fn an_image_of_the_engines_own_is_run_by_its_name_and_anew_when_the_name_leads_e
     assert_eq!(page(), "another\n");
     rig.envctl(&["down"]).succeeded();
     rig.docker(&["image", "rm", name]);
+}
+
+#[test]
+fn an_image_that_had_to_be_pulled_is_no_difference_to_the_next_up() {
+    let (Some(rig), Some(registry)) = (Rig::new(), Registry::new(Open::ToAll, None)) else { return };
+    let name = format!("{}/team/box", registry.host);
+    rig.write(
+        "envctl.yaml",
+        &format!(
+            "services:\n  web: {{ image: \"{name}\", command: [httpd, -f, -p, \"8080\"] }}\n\
+             jobs:\n  once: {{ image: \"{name}\", command: [echo, done] }}\n"
+        ),
+    );
+    rig.docker(&["build", "-t", &name, "."]);
+    rig.docker(&["push", &name]);
+    rig.docker(&["image", "rm", &name]);
+    let up = rig.envctl(&["up"]).succeeded();
+    assert!(up.stderr.contains("pulling"), "{up:?}");
+    // Also where the engine has lost it since.
+    for lost in [false, true] {
+        if lost {
+            rig.docker(&["image", "rm", "--force", &name]);
+        }
+        let again = rig.envctl(&["up"]).succeeded();
+        assert!(again.stderr.contains("service web: unchanged"), "{again:?}");
+        assert!(again.stderr.contains("job once: unchanged"), "{again:?}");
+    }
+    rig.envctl(&["down"]).succeeded();
+    rig.docker(&["image", "rm", "--force", &name]);
 }

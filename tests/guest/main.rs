@@ -11,6 +11,8 @@ mod port;
 mod proxy;
 #[path = "../common/ran.rs"]
 mod ran;
+#[path = "../common/registry.rs"]
+mod registry;
 #[path = "../common/require.rs"]
 mod require;
 
@@ -26,7 +28,6 @@ mod place;
 mod proxied;
 mod push;
 mod refused;
-mod registry;
 mod rig;
 mod swap;
 mod user;

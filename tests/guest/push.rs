@@ -1,10 +1,13 @@
 //! Images that are built by the engine of `make kind-up`, pushed to a registry, and run on the real cluster from there.
 
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::{Value, json};
 
 use crate::engine::engine;
+use crate::place::place;
 use crate::registry::{Open, PASSWORD, Registry};
 use crate::require::require;
 use crate::rig::{Ran, Rig};
@@ -30,7 +33,13 @@ impl User {
         if !require(std::fs::exists(BUSYBOX).unwrap_or(false), "a static busybox (Debian's busybox-static)") {
             return None;
         }
-        let registry = Registry::new(for_node)?;
+        let socket = place()?.kubeconfig.with_file_name("node.sock");
+        let node = UnixStream::connect(socket).ok();
+        if !require(node.is_some(), "a node on this machine (`make cluster-up`, as root)") {
+            return None;
+        }
+        let node = getsockopt(&node?, PeerCredentials).expect("a peer").pid();
+        let registry = Registry::new(Open::ToUser, Some((node.cast_unsigned(), for_node)))?;
         let docker = rig.home.path().join("docker");
         std::fs::create_dir(&docker).expect("made");
         rig.variables.push(("DOCKER_CONFIG".to_owned(), docker.display().to_string()));
@@ -210,7 +219,30 @@ fn pods_pull_with_the_users_credentials_where_the_file_says_so() {
     rig.expect(0, &["dump", "--to", "bundle"]);
     // `{"auths"` as it is, and by base64.
     let found = Command::new("grep").args(["-rE", "auths|eyJhdXRo"]).arg(user.in_project("bundle")).output();
-    assert_eq!(String::from_utf8_lossy(&found.expect("grep runs").stdout), "");
+    let found = found.expect("grep runs");
+    assert_eq!(
+        (found.status.code(), String::from_utf8_lossy(&found.stdout).as_ref()),
+        (Some(1), ""),
+        "it looked, and found none"
+    );
+    // Where a manifest says what the namespace's own account is like, that is what it is like, also after another `up`.
+    let own = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default", "annotations": { "team": "web" } },
+        "imagePullSecrets": [{ "name": "theirs" }],
+    });
+    std::fs::write(user.in_project("account.yaml"), own.to_string()).expect("written");
+    rig.write(&format!("{private}manifests: [{{ path: account.yaml }}]\n"));
+    let account = |path: &str| rig.kubectl(&["-n", &namespace, "get", "serviceaccount", "default", "-o", path]);
+    for _ in 0..2 {
+        rig.expect(0, &["up"]);
+        assert_eq!(account("jsonpath={.metadata.annotations.team} {.imagePullSecrets}"), "web [{\"name\":\"theirs\"}]");
+    }
+    // What the file no longer asks for is taken away. (The node has the image by now.)
+    rig.write(&environment(&user.image, "docker: { context: ., push: true }"));
+    rig.expect(0, &["up"]);
+    let gone = "--ignore-not-found";
+    assert_eq!(rig.kubectl(&["-n", &namespace, "get", "secret", "envctl-registries", gone, "-o", "name"]), "");
+    assert_eq!(account("jsonpath={.imagePullSecrets}"), "");
     rig.expect(0, &["down"]);
 
     // Without a login there is nothing to give away.

@@ -23,6 +23,7 @@ fn a_shared_cluster_that_was_left_unfinished_is_made_again_and_one_that_ends_end
     rig.write("Dockerfile", "FROM scratch\nCOPY missing /missing\n");
     let failed = rig.envctl(&["up"]);
     assert!(failed.code == Some(3) && failed.says("docker build -t team/hello"), "{failed:?}");
+    assert!(failed.says("could not be made runnable; more about it when the cluster is there"), "{failed:?}");
     // kind may have come to its end all the same, alone: then there is nothing to make again.
     assert!(failed.says("which was left unfinished or stopped") || !failed.says(BEGUN), "{failed:?}");
     rig.write("Dockerfile", &recipe);
@@ -91,6 +92,15 @@ fn a_sessions_own_cluster_goes_with_it_whatever_ends_it() {
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest:#?}");
     assert!(rig.containers().is_empty() && rig.sessions().is_empty(), "{rest:#?}");
+
+    // Nobody else would use it: what fails beside it ends it.
+    let recipe = std::fs::read_to_string(rig.home.path().join("Dockerfile")).expect("read");
+    rig.write("Dockerfile", "FROM scratch\nCOPY missing /missing\n");
+    let failed = rig.envctl(&["up"]);
+    assert!(failed.code == Some(3) && failed.says("docker build -t team/hello"), "{failed:?}");
+    assert!(!failed.says("cluster kind: reachable"), "{failed:?}");
+    assert!(rig.containers().is_empty() && rig.sessions().is_empty(), "{failed:?}");
+    rig.write("Dockerfile", &recipe);
 
     rig.envctl(&["up"]).succeeded();
     let own = rig.containers();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{BuildImageOptionsBuilder, CreateImageOptionsBuilder};
 use futures::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
@@ -239,28 +240,25 @@ impl Engine {
         Ok((context, Some(hex(&hash.finalize()))))
     }
 
-    /// Pulls an image with what the user's Docker configuration has for its registry, and returns its id; `None` if it has nothing: then
-    /// a node can pull whatever this engine could.
+    /// Pulls an image, and returns its id.
     ///
     /// # Errors
-    /// When the configuration cannot be read, or the registry refuses.
-    pub async fn pull_as_user(
+    /// When the registry refuses.
+    pub async fn pull(
         &self,
         name: &str,
+        credentials: Option<DockerCredentials>,
         builds: &Builds,
-        variables: &BTreeMap<String, String>,
     ) -> Result<Option<String>, DockerError> {
-        let Some(credentials) = config::credentials(&config::registry(name), variables).await? else {
-            return Ok(None);
-        };
-        let refused = || DockerError::request(format!("pulling image {name} with your Docker credentials"));
+        let how = if credentials.is_some() { " with your Docker credentials" } else { "" };
+        let refused = || DockerError::request(format!("pulling image {name}{how}"));
         // Without a tag the engine would pull all of them.
         let tagged = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
         let whole = if tagged { name.to_owned() } else { format!("{name}:latest") };
         let options = CreateImageOptionsBuilder::new().from_image(&whole).build();
         builds.told(name, "pulling");
         self.docker
-            .create_image(Some(options), None, Some(credentials))
+            .create_image(Some(options), None, credentials)
             .try_for_each(|_progress| std::future::ready(Ok(())))
             .await
             .map_err(refused())?;

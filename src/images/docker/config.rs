@@ -121,11 +121,18 @@ pub async fn pull_secret(
     variables: &BTreeMap<String, String>,
 ) -> Result<serde_json::Value, DockerError> {
     let mut auths = serde_json::Map::new();
-    for registry in images.iter().map(|image| registry(image)).collect::<BTreeSet<_>>() {
-        let found = credentials(&registry, variables).await?;
-        let pair = found.as_ref().and_then(|found| found.username.as_ref().zip(found.password.as_ref()));
-        let Some((username, password)) = pair else {
-            return Err(DockerError::NoLogin { registry: host(&registry).to_owned(), token: found.is_some() });
+    for image in images {
+        let registry = registry(image);
+        if auths.contains_key(&registry) {
+            continue;
+        }
+        let found = credentials(&registry, variables).await?.unwrap_or_default();
+        let token = found.identitytoken.is_some_and(|token| !token.is_empty());
+        // Beside a token Docker writes the user with an empty password.
+        let password = found.password.filter(|password| !password.is_empty() && !token);
+        let Some((username, password)) = found.username.zip(password) else {
+            let registry = host(&registry).to_owned();
+            return Err(DockerError::NoLogin { image: image.clone(), registry, token });
         };
         auths.insert(registry, serde_json::json!({ "username": username, "password": password }));
     }
@@ -289,7 +296,9 @@ mod tests {
         let text = serde_json::json!({ "auths": {
             "https://a.example": { "auth": STANDARD.encode("me:word") },
             DOCKER_HUB: { "username": "hub", "password": "hubs" },
-            "b.example": { "identitytoken": "t" },
+            // As `docker login` writes it.
+            "b.example": { "auth": STANDARD.encode("me:"), "identitytoken": "t" },
+            "e.example": { "username": "me" },
             "c.example": { "auth": STANDARD.encode("other:registrys") },
         }});
         std::fs::write(directory.path().join("config.json"), text.to_string()).expect("written");
@@ -304,8 +313,12 @@ mod tests {
                 DOCKER_HUB: { "username": "hub", "password": "hubs" },
             }})
         );
-        for (image, words) in [("b.example/x", "a token"), ("d.example/x", "no credentials for d.example")] {
-            let error = of(&[image]).await.expect_err("nothing to give");
+        for (image, words) in [
+            ("b.example/x", "a token that Kubernetes cannot use for b.example"),
+            ("d.example/x", "no credentials for d.example: there is nothing for `imagePullSecret` of \"d.example/x\""),
+            ("e.example/x", "no credentials for e.example"),
+        ] {
+            let error = of(&["a.example/x", image]).await.expect_err("nothing to give");
             assert!(error.to_string().contains(words), "{error}");
         }
     }

@@ -30,7 +30,7 @@ use super::ImageError;
 use super::build::Builds;
 use crate::plan;
 use build::Memory;
-pub use config::address as engine_address;
+pub use config::{address as engine_address, pull_secret};
 pub use nodes::{Node, Selector, Which};
 pub use push::Login;
 
@@ -113,10 +113,12 @@ pub enum DockerError {
     },
     /// The user has nothing that nodes could pull with.
     #[error(
-        "your Docker configuration has {} for {registry}: there is nothing for `imagePullSecret`",
+        "your Docker configuration has {} for {registry}: there is nothing for `imagePullSecret` of {image:?}",
         if *token { "a token that Kubernetes cannot use" } else { "no credentials" }
     )]
     NoLogin {
+        /// Which of its images.
+        image: String,
         /// Whose.
         registry: String,
         /// Whether there is an identity token, which a kubelet doesn't know.
@@ -290,14 +292,6 @@ impl Images {
         engine_listens(&self.variables)
     }
 
-    /// The user's credentials for the registries of these images, for nodes to pull with. The engine isn't asked.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub async fn pull_secret(&self, images: &[String]) -> Result<serde_json::Value, DockerError> {
-        config::pull_secret(images, &self.variables).await
-    }
-
     /// The containers that are the cluster's nodes.
     ///
     /// # Errors
@@ -366,18 +360,32 @@ impl Images {
         let Some(recipe) = image.and_then(|image| image.docker.as_ref()) else {
             return match engine.image_id(name).await.map_err(failed)? {
                 Some(id) => Ok(Some(id)),
-                None => engine.pull_as_user(name, builds, &self.variables).await.map_err(failed),
+                None => self.pull(engine, name, builds).await.map_err(failed),
             };
         };
         engine.build(name, recipe, builds, &self.variables, &self.memory).await.map(Some)
     }
 
+    /// Pulls an image that the engine doesn't have, with what the user has for its registry.
+    async fn pull(&self, engine: &Engine, name: &str, builds: &Builds) -> Result<Option<String>, DockerError> {
+        let credentials = config::credentials(&config::registry(name), &self.variables).await?;
+        match (credentials, &self.selector) {
+            (Some(credentials), _) => engine.pull(name, Some(credentials), builds).await,
+            // The engine is what runs it: pulled by the kubelet, it would be a difference to the next `up`.
+            (None, None) => match engine.pull(name, None, builds).await {
+                Ok(id) => Ok(id),
+                // The kubelet tries again, and tells why in Kubernetes' words.
+                Err(_refused) => Ok(None),
+            },
+            // A node can pull whatever this engine could.
+            (None, Some(_)) => Ok(None),
+        }
+    }
+
+    /// What the engine has lost meanwhile is still where pods run.
     fn remember(&self, name: &str, id: Option<String>) {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        match id {
-            Some(id) => ids.insert(name.to_owned(), id),
-            None => ids.remove(name),
-        };
+        let Some(id) = id else { return };
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), id);
     }
 
     /// The id of an image that was put where pods run, by its name; `None`: it is for the nodes to pull.

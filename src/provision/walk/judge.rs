@@ -190,9 +190,13 @@ impl Walk<'_> {
         let pushed = images.iter().find(|(name, mapping)| is_pushed(name, mapping)).map(|(_, mapping)| mapping);
         let mapping = pushed.or_else(|| images.get(image))?;
         if mapping.image_pull_secret {
+            let unpushed = match mapping.docker {
+                Some(_) if pushed.is_none() => "; its `docker` mapping is built for a context only with `push: true`",
+                _ => "",
+            };
             return Some(format!(
                 "the nodes of context {context:?} pull it with your Docker credentials (`imagePullSecret`): there is no such image, or `docker \
-                 login` at its registry as someone who may have it"
+                 login` at its registry as someone who may have it{unpushed}"
             ));
         }
         if pushed.is_some() {

@@ -43,7 +43,7 @@ use crate::on_host::OnHostError;
 use crate::plan::{Condition, Node, NodeId, NodeKind, NodeSpec, Plan, PortId, Protocol};
 use crate::readiness::watches::{Jobs, Watches};
 use crate::readiness::{Change, Finding, Observed};
-use registries::{Registries, RegistriesError};
+use registries::{Registries, RegistriesError, Written};
 
 /// How long a failed `up` waits for requests in flight, so that what they made is recorded.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -56,6 +56,8 @@ pub(super) struct Held<'a> {
     pub lent: &'a mut BTreeMap<String, Lent>,
     /// The namespace's UID, once it was made.
     pub namespace: &'a mut Option<String>,
+    /// The Secret with the user's credentials for registries, where there is one.
+    pub registries: &'a mut Option<Applied>,
 }
 
 /// What the walk runs against.
@@ -105,7 +107,7 @@ pub(super) struct Run<'a> {
 enum Done {
     Namespace(Result<Applied, MoveInError>),
     Settled(Vec<String>),
-    Registries(Result<Vec<String>, RegistriesError>),
+    Registries(Result<Written, RegistriesError>),
     Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
     Issued(usize, Result<String, KeyError>),
     Stored(Vec<usize>, Result<Vec<String>, ApplyError>),
@@ -183,7 +185,8 @@ impl<'a> Walk<'a> {
             (true, Jobs::Some) => &["Deployment", "ReplicaSet", "Pod", "Job"],
         };
         let applier = Arc::new(Applier::new(around.contact.clone(), namespace));
-        let is_due = around.options.scope == Scope::All && around.plan.needs_pull_secret().next().is_some();
+        let is_due = around.options.scope == Scope::All
+            && (around.plan.needs_pull_secret().next().is_some() || held.registries.is_some());
         if let (Some(_), Some(uid)) = (&around.lodging, &*held.namespace) {
             applier.own(namespace, uid);
         }

@@ -1,6 +1,7 @@
 //! Failures that are others' answers: the API's, the provider's, a build's.
 
 use super::super::failure::{Cause, Failure};
+use super::super::making;
 use super::{Unwatched, Walk};
 use crate::cluster::ClusterError;
 use crate::cluster::apply::ApplyError;
@@ -117,39 +118,17 @@ impl Walk<'_> {
 
     /// There is nothing to pull with, and the file says to.
     pub(super) fn not_opened(&self, error: DockerError) -> Box<Failure> {
-        let image = self.around.plan.needs_pull_secret().next().unwrap_or_default();
-        self.not_runnable(image, ImageError::Load { image: image.to_owned(), source: Box::new(error) })
+        let image = match &error {
+            DockerError::NoLogin { image, .. } => image.clone(),
+            _ => self.around.plan.needs_pull_secret().next().unwrap_or_default().to_owned(),
+        };
+        self.not_runnable(&image, ImageError::Load { image: image.clone(), source: Box::new(error) })
     }
 
-    /// An image that cannot be made runnable fails the first node that uses it.
     pub(super) fn not_runnable(&self, image: &str, error: ImageError) -> Box<Failure> {
-        let user = self.runs.iter().find(|run| run.node.workload().is_some_and(|workload| workload.image == image));
-        let node = user.map(|run| run.node.id.clone());
-        match error {
-            ImageError::Build(error) => {
-                let message = format!("image {image:?} could not be built: {error}");
-                let cause = Cause::BuildFailed {
-                    command: error.command,
-                    directory: error.directory.display().to_string(),
-                    code: error.code,
-                    output: error.output,
-                };
-                let mut failure = self.failure(node.as_ref(), cause, message);
-                failure.hint = error.hint.map(str::to_owned);
-                failure
-            }
-            ImageError::Load { ref source, .. } => {
-                let docker = source.downcast_ref::<DockerError>();
-                let image = image.to_owned();
-                let cause = match docker {
-                    Some(error) if error.is_silence() => Cause::EngineUnavailable,
-                    Some(DockerError::NotPushed { .. }) => Cause::ImageNotPushed { image },
-                    _ => Cause::ImageNotLoaded { image },
-                };
-                let mut failure = self.failure(node.as_ref(), cause, chain(&error));
-                failure.hint = docker.and_then(DockerError::cure).map(str::to_owned);
-                failure
-            }
-        }
+        let why = making::failure(self.around.plan, image, error);
+        let mut failure = self.failure(why.node.as_ref(), why.cause, why.message);
+        failure.hint = why.hint;
+        failure
     }
 }

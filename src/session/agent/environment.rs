@@ -93,11 +93,30 @@ impl Environment {
             let provisioner = Provisioner::new(provider.clone(), &access, session, lodging.clone(), keys).await?;
             Ok((access, lodging, provisioner))
         };
-        // Not what builds come to: a cluster that was begun is finished, for the next `up`.
-        let reached = tokio::select! {
-            reached = reached => reached.map_err(unavailable),
-            () = cancel.cancelled() => Err(Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))),
+        // What takes seconds to make. One that others will use is finished although a build has failed.
+        let (is_made, is_own) = match plan.cluster {
+            Cluster::Kind { fresh } | Cluster::Minikube { fresh } => (true, fresh),
+            Cluster::Embedded | Cluster::Context(_) => (false, false),
         };
+        let reached = async {
+            tokio::pin!(reached);
+            tokio::select! {
+                reached = &mut reached => return reached.map_err(unavailable),
+                () = cancel.cancelled() => return Err(interrupted()),
+                image = making.failed(), if is_made => {
+                    if is_own {
+                        return Err(making.failure(plan));
+                    }
+                    let message = format!("{image} could not be made runnable; more about it when the cluster is there");
+                    events.send(Event::Warning { node: None, message, at: 0 });
+                }
+            }
+            tokio::select! {
+                reached = &mut reached => reached.map_err(unavailable),
+                () = cancel.cancelled() => Err(interrupted()),
+            }
+        };
+        let reached = reached.await;
         match reached {
             Ok((access, lodging, provisioner)) => Ok(Self {
                 provider,
@@ -179,6 +198,11 @@ impl Environment {
             self.sweeping.spawn(async move { sweep(&client, &own, &state).await });
         }
         Ok(())
+    }
+
+    /// Ends what an `up` that came to nothing left of images being made.
+    pub async fn end_making(&mut self) {
+        self.provisioner.end_making().await;
     }
 
     /// The session's keys.
@@ -263,6 +287,10 @@ impl Environment {
             }
         }
     }
+}
+
+fn interrupted() -> Box<Failure> {
+    Box::new(Failure::new(None, Cause::Interrupted, "interrupted"))
 }
 
 /// Removes what other sessions left on this cluster whose agent is gone: those of this machine, and those whose lease has expired.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::environment::Environment;
 use crate::keys::Keyring;
+use crate::plan::{KeySource, NodeSpec};
 use crate::provision::{Cause, EventSink, Failure, GiveUp, Options, Scope, Swap};
 use crate::redact::Shared;
 use crate::session::protocol::UpRequest;
@@ -24,7 +25,7 @@ pub struct Outcome {
 
 /// One `up`, from the cluster's start to the record on disk.
 pub async fn bring_up(
-    environment: Option<Environment>,
+    mut environment: Option<Environment>,
     (request, swaps): (Arc<UpRequest>, BTreeMap<String, Swap>),
     record: Record,
     directory: SessionDirectory,
@@ -32,11 +33,12 @@ pub async fn bring_up(
     events: EventSink,
     cancel: CancellationToken,
 ) -> Outcome {
-    let mut keys = Keyring::new(directory.keys_path(), redactor);
-    for (name, secret) in request.plan.notify.iter().flat_map(|notify| notify.secrets(&request.environment)) {
+    let mut first = Keyring::new(directory.keys_path(), redactor);
+    let keys = environment.as_mut().map_or(&mut first, Environment::keys);
+    for (name, secret) in secrets(&request) {
         // Where the disk is full, what follows says so.
         if let Err(error) = keys.hide(name, secret) {
-            tracing::warn!(%error, "a secret of `notify` could not be kept for the redactor");
+            tracing::warn!(%error, name, "a secret could not be kept for the redactor");
         }
     }
     let started = match environment {
@@ -50,14 +52,27 @@ pub async fn bring_up(
             return Outcome { environment: Some(environment), result: Err(Box::new(failure.with_hint(hint))) };
         }
         Some(environment) => Ok(environment),
-        None => Environment::start(&request.plan, &record, &request.environment, keys, &events, &cancel).await,
+        None => Environment::start(&request.plan, &record, &request.environment, first, &events, &cancel).await,
     };
     let mut environment = match started {
         Ok(environment) => environment,
         Err(failure) => return Outcome { environment: None, result: Err(failure) },
     };
     let result = provision(&mut environment, (&request, swaps), record, &directory, &events, &cancel).await;
+    environment.end_making().await;
     Outcome { environment: Some(environment), result }
+}
+
+/// What the caller's variables hold of secrets, by the name that stands in their place: known from the beginning, since whatever runs meanwhile may
+/// print what it was given.
+fn secrets(request: &UpRequest) -> Vec<(&str, &str)> {
+    let notify = request.plan.notify.iter().flat_map(|notify| notify.secrets(&request.environment));
+    let keys = request.plan.nodes.iter().filter_map(|node| {
+        let NodeSpec::Key(key) = &node.spec else { return None };
+        let KeySource::FromEnv(variable) = &key.source else { return None };
+        Some((node.id.name.as_str(), request.environment.get(variable)?.as_str()))
+    });
+    notify.chain(keys).collect()
 }
 
 async fn provision(

@@ -1,19 +1,16 @@
-//! A registry of one test's own, Debian's: on this machine's loopback for the Docker engine, and on the node's for its containerd. Both treat a
+//! A registry of one test's own, Debian's: on this machine's loopback for the Docker engine, and on a node's for its containerd. Both treat a
 //! registry there as plain HTTP. They are two processes over one directory, since the node is in a network of its own.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::place::place;
 use crate::require::require;
 
 /// Who may, where not everyone may.
@@ -33,28 +30,24 @@ pub struct Registry {
     /// What images' names begin with.
     pub host: String,
     here: Process,
-    _in_node: Process,
+    _in_node: Option<Process>,
     _directory: TempDir,
 }
 
 impl Registry {
-    /// Open to its user on this machine, and as said for the node. `None` where that cannot be.
-    pub fn new(for_node: Open) -> Option<Self> {
+    /// Open as said on this machine, and for the processes of a node, which one of its processes leads to. `None` where there is none to start.
+    pub fn new(here: Open, node: Option<(u32, Open)>) -> Option<Self> {
         let there = Command::new("docker-registry").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !require(there, "a registry (Debian's docker-registry)") {
             return None;
         }
-        let socket = place()?.kubeconfig.with_file_name("node.sock");
-        let node = UnixStream::connect(socket).ok();
-        if !require(node.is_some(), "a node on this machine (`make cluster-up`, as root)") {
-            return None;
-        }
-        let node = getsockopt(&node?, PeerCredentials).expect("a peer").pid().to_string();
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("htpasswd"), format!("{USER}:{HASHED}\n")).expect("written");
-        let here = Process::start(&[], directory.path(), "127.0.0.1:0", Open::ToUser);
-        let enter = ["nsenter", "--target", &node, "--net"];
-        let in_node = Process::start(&enter, directory.path(), &here.address, for_node);
+        let here = Process::start(&[], directory.path(), "127.0.0.1:0", here);
+        let in_node = node.map(|(process, open)| {
+            let enter = ["nsenter", "--target", &process.to_string(), "--net"];
+            Process::start(&enter, directory.path(), &here.address, open)
+        });
         Some(Self { host: here.address.clone(), here, _in_node: in_node, _directory: directory })
     }
 
