@@ -237,9 +237,9 @@ fn pods_pull_with_the_users_credentials_where_the_file_says_so() {
         rig.expect(0, &["up"]);
         assert_eq!(account("jsonpath={.metadata.annotations.team} {.imagePullSecrets}"), "web [{\"name\":\"theirs\"}]");
     }
-    // What the file no longer asks for is taken away. (The node has the image by now.)
+    // What the file no longer asks for is taken away. (The node has the image, and gives it to nobody without credentials.)
     rig.write(&environment(&user.image, "docker: { context: ., push: true }"));
-    rig.expect(0, &["up"]);
+    rig.expect(3, &["up"]);
     let gone = "--ignore-not-found";
     assert_eq!(rig.kubectl(&["-n", &namespace, "get", "secret", "envctl-registries", gone, "-o", "name"]), "");
     assert_eq!(account("jsonpath={.imagePullSecrets}"), "");
