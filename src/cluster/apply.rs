@@ -316,13 +316,19 @@ impl Applier {
         Ok((kind, key))
     }
 
-    /// Deletes an object of ours (by its UID), and in the background what it owns.
+    /// Deletes an object of ours (by its UID), and what it owns by that policy.
     ///
     /// # Errors
     /// [`ApplyError`]; that it isn't there is none.
-    pub async fn delete(&self, kind: &Kind, key: &ObjectKey, uid: &str) -> Result<Deleted, ApplyError> {
+    pub async fn delete(
+        &self,
+        kind: &Kind,
+        key: &ObjectKey,
+        uid: &str,
+        policy: PropagationPolicy,
+    ) -> Result<Deleted, ApplyError> {
         let parameters = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
+            propagation_policy: Some(policy),
             preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
             ..DeleteParams::default()
         };

@@ -147,7 +147,7 @@ struct Dialer(Arc<EmbeddedCluster>);
 impl Carrier for Dialer {
     /// While no endpoint is ready the client waits, as it would for a server that is slow to accept.
     async fn carry(&self, mut from: TcpStream, target: &ServicePort) {
-        match self.0.connect(&target.namespace, &target.service, target.port).await {
+        match self.0.connect(&target.namespace, &target.service, &target.name).await {
             Ok(mut to) => {
                 let _ = to.set_nodelay(true);
                 if let Err(error) = copy_bidirectional(&mut from, &mut to).await {

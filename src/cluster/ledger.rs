@@ -64,6 +64,17 @@ impl Ledger {
         self.entries.push(Entry { node: node.clone(), objects, was_ready: false });
     }
 
+    /// Replaces what is known about a node whose objects were applied in part: what it had beside these is there, or was, in whatever state.
+    pub fn record_part(&mut self, node: &NodeId, mut objects: Vec<Owned>) {
+        let before = self.entry(node).map(|entry| entry.objects.clone()).unwrap_or_default();
+        for owned in before {
+            if !objects.iter().any(|known| known.key == owned.key) {
+                objects.push(Owned { digest: String::new(), ..owned });
+            }
+        }
+        self.record(node, objects);
+    }
+
     /// The node is ready as it was applied.
     pub fn mark_ready(&mut self, node: &NodeId) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.node == *node) {

@@ -213,7 +213,7 @@ impl EmbeddedCluster {
         self.api.creator(uid)
     }
 
-    /// Connects to a ready endpoint of a service; waits for the node, and for an endpoint to appear. The caller owns the deadline.
+    /// Connects to a ready endpoint behind a service's port of that name; waits for the node, and for an endpoint to appear. The caller owns the deadline.
     ///
     /// # Errors
     /// When every ready endpoint refuses, and when the cluster has been stopped or never came up.
@@ -221,10 +221,10 @@ impl EmbeddedCluster {
         &self,
         namespace: &str,
         service: &str,
-        port: u16,
+        port: &str,
     ) -> Result<tokio::net::TcpStream, Arc<EmbeddedError>> {
         let dialer = self.dialer().await?;
-        let connected = dialer.connect(namespace, service, PortRef::Number(port)).await;
+        let connected = dialer.connect(namespace, service, PortRef::Name(port.to_owned())).await;
         connected.map_err(|error| Arc::new(EmbeddedError::Connect(error)))
     }
 

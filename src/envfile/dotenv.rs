@@ -51,7 +51,9 @@ pub fn parse(
         let lookup = |name: &str| variables.get(name).cloned();
         match dotenv_value(value.trim(), &lookup) {
             Ok(value) => {
-                variables.entry(name.to_owned()).or_insert(value);
+                if !process.contains_key(name) {
+                    variables.insert(name.to_owned(), value);
+                }
             }
             Err(message) => problems.push(Problem::at(at(offset, line.len()), message)),
         }

@@ -18,10 +18,13 @@ pub(super) fn service(scope: &Scope<'_>, service: &Service) -> Result<Vec<Value>
     spec.insert("replicas".to_owned(), json!(if aside { 0 } else { service.replicas }));
     spec.insert("selector".to_owned(), json!({ "matchLabels": pod_selector(&scope.node.id, scope.context) }));
     let keeps_data = workload.volumes.iter().any(|mount| matches!(mount.source, VolumeSource::Claim { .. }));
-    if keeps_data && service.replicas == 1 {
-        // A database must not meet its successor over the same files.
-        spec.insert("strategy".to_owned(), json!({ "type": "Recreate" }));
-    }
+    // A database must not meet its successor over the same files. The other strategy is said with its defaults: what the API sets itself stays when
+    // the type changes, and is refused beside `Recreate` (`pkg/apis/apps/validation`, `ValidateDeploymentStrategy`).
+    let strategy = match keeps_data && service.replicas == 1 {
+        true => json!({ "type": "Recreate" }),
+        false => json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": "25%", "maxUnavailable": "25%" } }),
+    };
+    spec.insert("strategy".to_owned(), strategy);
     spec.insert("template".to_owned(), template);
 
     let mut objects = access::objects(scope, &workload.rbac);

@@ -2,7 +2,9 @@
 
 use super::load::{Builder, Draft, Edge};
 use super::references::Reader;
-use super::{Condition, Encoding, HttpCall, Key, KeyAction, KeySource, NeedReason, NodeId, NodeKind, NodeSpec, ports};
+use super::{
+    Condition, Encoding, HttpCall, Key, KeyAction, KeySource, NeedReason, NodeId, NodeKind, NodeSpec, Port, ports,
+};
 use crate::envfile::model::{EncodingWord, ExecCall, HttpRequest, KeyFile, MethodWord};
 use crate::envfile::{Problem, Span, Spanned, Template, suggestion};
 
@@ -164,7 +166,7 @@ impl Calls {
             }
             None => {
                 let all = || found.ports.iter().map(|(name, setting)| ports::port(&name.value, &setting.0));
-                let port = all().find(|port| port.scheme.is_some()).or_else(|| all().next());
+                let port = all().find(Port::speaks_http).or_else(|| all().next());
                 if port.is_none() && found.ports.failed.is_empty() {
                     builder.problem(Problem::at(call.span, format!("the service `{service}` has no ports to call")));
                 }

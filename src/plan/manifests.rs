@@ -105,6 +105,30 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
+/// Modes of files that are written as octal numbers, as Kubernetes' documentation writes them (YAML 1.1 has those), become numbers.
+fn modes(value: &mut Value) {
+    let octal = |mode: &mut Value| {
+        let digits = mode.as_str().filter(|text| text.starts_with('0') && text.len() > 1);
+        if let Some(number) = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok()) {
+            *mode = number.into();
+        }
+    };
+    match value {
+        Value::Object(fields) => {
+            if let Some(mode) = fields.get_mut("defaultMode") {
+                octal(mode);
+            }
+            let is_file = fields.contains_key("path");
+            if let Some(mode) = fields.get_mut("mode").filter(|_| is_file) {
+                octal(mode);
+            }
+            fields.values_mut().for_each(modes);
+        }
+        Value::Array(values) => values.iter_mut().for_each(modes),
+        _ => {}
+    }
+}
+
 /// Adds a file's documents.
 fn documents(builder: &mut Builder<'_>, path: &Path, from: Span, objects: &mut Vec<Value>) {
     let shown = builder.request.shown(path);
@@ -122,7 +146,8 @@ fn documents(builder: &mut Builder<'_>, path: &Path, from: Span, objects: &mut V
     let parsed: Result<Vec<Value>, serde_yaml::Error> = serde_yaml::from_multiple_with_options(&text, options);
     match parsed {
         Ok(documents) => {
-            for (number, document) in documents.into_iter().enumerate() {
+            for (number, mut document) in documents.into_iter().enumerate() {
+                modes(&mut document);
                 if !document.is_null() {
                     object(builder, document, &format!("document {} of {shown}", number + 1), from, objects);
                 }

@@ -14,7 +14,7 @@ pub(super) fn ready(builder: &mut Builder<'_>, service: &str, file: &ReadyFile, 
             let http = &http.0;
             let port = match &http.port {
                 Some(port) => named(builder, service, port, ports)?,
-                None => match ports.iter().find(|port| port.scheme.is_some()).or(ports.first()) {
+                None => match ports.iter().find(|port| port.speaks_http()).or(ports.first()) {
                     Some(port) => port,
                     None => return no_ports(builder, service, http.span),
                 },

@@ -116,6 +116,13 @@ pub struct Port {
     pub app_protocol: Option<String>,
 }
 
+impl Port {
+    /// Whether it is one to send an HTTP request to.
+    pub fn speaks_http(&self) -> bool {
+        matches!(self.scheme.as_deref(), Some("http" | "https"))
+    }
+}
+
 /// A transport protocol, in Kubernetes' spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

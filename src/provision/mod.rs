@@ -123,6 +123,8 @@ pub struct Provisioner {
     namespace: Option<String>,
     /// The Secret with the user's credentials for registries.
     registries: Option<Applied>,
+    /// Whether the cluster's Secret has the keys as they are: an `up` may fail between.
+    stored: bool,
     lodging: Option<Arc<Lodging>>,
     /// Begun for the first [`Provisioner::up`].
     making: Option<Making>,
@@ -156,6 +158,7 @@ impl Provisioner {
             ledger: Ledger::default(),
             namespace: None,
             registries: None,
+            stored: true,
             lodging,
             making: None,
         })
@@ -209,6 +212,7 @@ impl Provisioner {
             lent: &mut self.lent,
             namespace: &mut self.namespace,
             registries: &mut self.registries,
+            stored: &mut self.stored,
         };
         walk::Walk::new(around, held, making).run(give_up).await?;
         // What uses a key that was replaced has the new one by now.

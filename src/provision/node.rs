@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use futures::future::try_join_all;
-use kube::api::{Api, DynamicObject};
+use futures::future::{join_all, try_join_all};
+use kube::api::{Api, DynamicObject, PropagationPolicy};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::Value;
 
@@ -14,6 +14,9 @@ use crate::cluster::apply::{Applied, Applier, ApplyError, Deleted};
 use crate::cluster::ledger::{Entry, Owned, digest};
 use crate::plan::NodeKind;
 use crate::readiness::{ObjectKey, Observed};
+
+/// Nobody waits for what is no longer asked for.
+pub const BACKGROUND: PropagationPolicy = PropagationPolicy::Background;
 
 /// What has to be done for one node.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -33,10 +36,7 @@ impl Work {
     pub fn compare(kind: NodeKind, rendered: Vec<Value>, before: Option<&Entry>, observed: &Observed) -> Self {
         let mut work = Self::default();
         let old = before.map_or(&[][..], |entry| &entry.objects);
-        let same_object = |owned: &Owned, object: &Value| {
-            let key = ObjectKey::of(object);
-            owned.key.kind == key.kind && owned.key.name == key.name && owned.key.group == key.group
-        };
+        let same_object = |owned: &Owned, object: &Value| is_same(&owned.key, &ObjectKey::of(object));
         for object in &rendered {
             let Some(owned) = old.iter().find(|owned| same_object(owned, object)) else {
                 work.apply.push(object.clone());
@@ -67,32 +67,57 @@ impl Work {
         self.replace.is_empty() && self.remove.is_empty() && self.apply.is_empty()
     }
 
-    /// Does it. Returns all of the node's objects as they now are, and what the API warned of.
-    ///
-    /// # Errors
-    /// The first request that failed; what was applied before it stays.
-    pub async fn perform(
-        self,
-        applier: Arc<Applier>,
-        client: kube::Client,
-    ) -> Result<(Vec<Owned>, Vec<String>), ApplyError> {
-        let mut objects = self.keep;
-        let mut warnings = Vec::new();
-        try_join_all(self.replace.iter().map(|owned| delete_and_wait(&applier, &client, owned))).await?;
-        try_join_all(self.remove.iter().map(|owned| applier.delete(&owned.kind, &owned.key, &owned.expected.uid)))
-            .await?;
+    /// Does it.
+    pub async fn perform(self, applier: Arc<Applier>, client: kube::Client) -> Performed {
+        let mut performed = Performed { objects: self.keep, warnings: Vec::new(), failed: None };
+        let deleted = async {
+            try_join_all(self.replace.iter().map(|owned| delete_and_wait(&applier, &client, owned))).await?;
+            let removed = self
+                .remove
+                .iter()
+                .map(|owned| applier.delete(&owned.kind, &owned.key, &owned.expected.uid, BACKGROUND));
+            try_join_all(removed).await
+        };
+        performed.failed = deleted.await.err();
         for stage in stages(self.apply) {
-            let applied = try_join_all(stage.iter().map(|object| applier.apply(object))).await?;
+            if performed.failed.is_some() {
+                break;
+            }
+            let applied = join_all(stage.iter().map(|object| applier.apply(object))).await;
             for (applied, rendered) in applied.into_iter().zip(&stage) {
-                if applied.key.kind == "CustomResourceDefinition" {
-                    established(&client, &applied).await?;
+                match applied {
+                    Ok(applied) => {
+                        if applied.key.kind == "CustomResourceDefinition"
+                            && let Err(error) = established(&client, &applied).await
+                        {
+                            performed.failed.get_or_insert(error);
+                        }
+                        performed.warnings.extend(applied.warnings.iter().cloned());
+                        performed.objects.push(Owned::new(applied, rendered));
+                    }
+                    Err(error) => _ = performed.failed.get_or_insert(error),
                 }
-                warnings.extend(applied.warnings.iter().cloned());
-                objects.push(Owned::new(applied, rendered));
             }
         }
-        Ok((objects, warnings))
+        performed
     }
+}
+
+/// What became of [`Work`].
+#[derive(Debug)]
+pub struct Performed {
+    /// The node's objects as they now are; those that it had and that aren't here are as nobody knows if it failed.
+    pub objects: Vec<Owned>,
+    /// What the API warned of.
+    pub warnings: Vec<String>,
+    /// The first request that failed.
+    pub failed: Option<ApplyError>,
+}
+
+/// Whether both are the same object. Rendered ones don't always say their namespace, and kinds of no namespace have none.
+pub fn is_same(one: &ObjectKey, other: &ObjectKey) -> bool {
+    (&one.group, &one.kind, &one.name) == (&other.group, &other.kind, &other.name)
+        && (one.namespace == other.namespace || one.namespace.is_empty() || other.namespace.is_empty())
 }
 
 /// Whether pods come of it, so that its being there can be seen by the watches.
@@ -117,7 +142,10 @@ fn stages(objects: Vec<Value>) -> Vec<Vec<Value>> {
 }
 
 async fn delete_and_wait(applier: &Applier, client: &kube::Client, owned: &Owned) -> Result<(), ApplyError> {
-    if applier.delete(&owned.kind, &owned.key, &owned.expected.uid).await? == Deleted::Gone {
+    // Its pods first: two runs of a migration must not meet.
+    if applier.delete(&owned.kind, &owned.key, &owned.expected.uid, PropagationPolicy::Foreground).await?
+        == Deleted::Gone
+    {
         return Ok(());
     }
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owned.key.namespace, &owned.kind.resource());

@@ -1,5 +1,6 @@
 //! The program as a person uses it: its words, its exit codes, and what it leaves behind.
 
+mod again;
 mod agent;
 mod bad;
 mod context;

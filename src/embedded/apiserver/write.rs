@@ -224,8 +224,11 @@ pub fn update(
             set_namespace(context, &mut object)?;
             meta::metadata(&mut object).insert("name".to_owned(), Value::String(name.clone()));
             admission::may_create_by_update(context)?;
-            let stored = create(context, object, options)?;
-            return Ok(Outcome { stored, created: true });
+            match create(context, object, options) {
+                // Somebody else was faster: it is there to be changed (`etcd3/store.go`, `GuaranteedUpdate`).
+                Err(status) if operation == "Apply" && status.reason == "AlreadyExists" => continue,
+                created => return Ok(Outcome { stored: created?, created: true }),
+            }
         };
         let old = convert::value(row, &current);
         let mut warnings = Vec::new();

@@ -37,7 +37,11 @@ impl Walk<'_> {
                 Way::Kept | Way::Later => {
                     let kept = self.held.keys.keep(&self.runs[index].node.id.name, key);
                     kept.map_err(|error| self.not_issued(index, &error.into()))?;
-                    self.ready(index);
+                    if *self.held.stored {
+                        self.ready(index);
+                    } else {
+                        self.unstored.push(index);
+                    }
                 }
                 Way::Known(value) => self.issued(index, Ok(value))?,
                 Way::Asked(call) => {
@@ -100,6 +104,7 @@ impl Walk<'_> {
         run.detail.clear();
         if changed {
             self.tell_run(index);
+            *self.held.stored = false;
             self.unstored.push(index);
         } else {
             self.ready(index);
@@ -128,7 +133,7 @@ impl Walk<'_> {
         match self.held.keys.keep_only(self.around.plan) {
             Ok(false) => Ok(()),
             Ok(true) => {
-                self.secret = Secret::Stale;
+                (self.secret, *self.held.stored) = (Secret::Stale, false);
                 self.store();
                 Ok(())
             }

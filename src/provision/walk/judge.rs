@@ -265,6 +265,7 @@ impl Walk<'_> {
         self.actions.is_empty()
             && self.making.is_done()
             && self.held.namespace.is_some()
+            && self.secret == super::Secret::Right
             && self.runs.iter().all(|run| run.stage == Stage::Ready)
     }
 

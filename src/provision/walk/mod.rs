@@ -29,7 +29,7 @@ use super::event::{Event, EventSink, NodeState};
 use super::evidence;
 use super::failure::{Cause, Failure};
 use super::making::{Made, Making};
-use super::node::Work;
+use super::node::{BACKGROUND, Performed, Work, is_same};
 use super::{GiveUp, Options, Scope, Session};
 use crate::cluster::apply::{Applied, Applier, ApplyError};
 use crate::cluster::contact::{Contact, SILENCE};
@@ -42,7 +42,7 @@ use crate::objects::{self, Context};
 use crate::on_host::OnHostError;
 use crate::plan::{Condition, Node, NodeId, NodeKind, NodeSpec, Plan, PortId, Protocol};
 use crate::readiness::watches::{Jobs, Watches};
-use crate::readiness::{Change, Finding, Observed};
+use crate::readiness::{Change, Finding, ObjectKey, Observed};
 use registries::{Registries, RegistriesError, Written};
 
 /// How long a failed `up` waits for requests in flight, so that what they made is recorded.
@@ -58,6 +58,8 @@ pub(super) struct Held<'a> {
     pub namespace: &'a mut Option<String>,
     /// The Secret with the user's credentials for registries, where there is one.
     pub registries: &'a mut Option<Applied>,
+    /// Whether the Secret has the keys as they are.
+    pub stored: &'a mut bool,
 }
 
 /// What the walk runs against.
@@ -108,7 +110,7 @@ enum Done {
     Namespace(Result<Applied, MoveInError>),
     Settled(Vec<String>),
     Registries(Result<Written, RegistriesError>),
-    Applied(usize, Result<(Vec<Owned>, Vec<String>), ApplyError>),
+    Applied(usize, Performed),
     Issued(usize, Result<String, KeyError>),
     Stored(Vec<usize>, Result<Vec<String>, ApplyError>),
     Exposed(PortId, Result<std::net::SocketAddr, ClusterError>),
@@ -124,7 +126,7 @@ pub(super) struct Walk<'a> {
     began: Instant,
     pub runs: Vec<Run<'a>>,
     by_id: HashMap<NodeId, usize>,
-    by_object: HashMap<crate::readiness::ObjectKey, Vec<usize>>,
+    by_object: HashMap<ObjectKey, Vec<usize>>,
     pub observed: Observed,
     watches: Watches,
     changes: mpsc::Receiver<Change>,
@@ -134,6 +136,8 @@ pub(super) struct Walk<'a> {
     unwatched: BTreeMap<String, Unwatched>,
     /// Since when the API has not answered, as the caller was told.
     silent_since: Option<Instant>,
+    /// All objects that the plan has.
+    planned: Vec<ObjectKey>,
     runnable: HashSet<String>,
     making: Making,
     actions: JoinSet<Done>,
@@ -166,7 +170,10 @@ enum Secret {
 impl<'a> Walk<'a> {
     pub fn new(around: Surroundings<'a>, held: Held<'a>, making: Making) -> Self {
         let namespace = &around.session.namespace;
-        let jobs = around.plan.nodes.iter().any(|node| node.id.kind == NodeKind::Job);
+        let jobs = around.plan.nodes.iter().any(|node| match &node.spec {
+            NodeSpec::Manifest(manifest) => manifest.objects.iter().any(|object| object["kind"] == "Job"),
+            _ => node.id.kind == NodeKind::Job,
+        });
         let jobs = if jobs { Jobs::Some } else { Jobs::None };
         let (watches, changes) = Watches::start(around.contact.clone(), namespace, jobs);
         let context = Context {
@@ -185,6 +192,10 @@ impl<'a> Walk<'a> {
             (true, Jobs::Some) => &["Deployment", "ReplicaSet", "Pod", "Job"],
         };
         let applier = Arc::new(Applier::new(around.contact.clone(), namespace));
+        // By names alone: what isn't known yet (images, addresses) changes none.
+        let rendered =
+            around.plan.nodes.iter().filter_map(|node| objects::render(around.plan, &node.id, &context).ok());
+        let planned = rendered.flatten().map(|object| ObjectKey::of(&object)).collect();
         let is_due = around.options.scope == Scope::All
             && (around.plan.needs_pull_secret().next().is_some() || held.registries.is_some());
         if let (Some(_), Some(uid)) = (&around.lodging, &*held.namespace) {
@@ -202,11 +213,12 @@ impl<'a> Walk<'a> {
             unsynced: first_lists.iter().map(|kind| (*kind).to_owned()).collect(),
             unwatched: BTreeMap::new(),
             silent_since: None,
+            planned,
             runnable: HashSet::new(),
             making,
             actions: JoinSet::new(),
             unstored: Vec::new(),
-            secret: Secret::Right,
+            secret: if *held.stored { Secret::Right } else { Secret::Stale },
             registries: if is_due { Registries::Due } else { Registries::Settled },
             returned: Vec::new(),
             context,
@@ -222,7 +234,9 @@ impl<'a> Walk<'a> {
             let drain = async {
                 while let Some(done) = self.actions.join_next().await {
                     match done {
-                        Ok(Done::Applied(index, Ok((objects, _)))) => self.record(index, objects),
+                        Ok(Done::Applied(index, Performed { objects, .. })) => {
+                            self.held.ledger.record_part(&self.runs[index].node.id, objects);
+                        }
                         Ok(Done::Namespace(Ok(applied))) => *self.held.namespace = Some(applied.expected.uid),
                         _ => {}
                     }
@@ -274,6 +288,7 @@ impl<'a> Walk<'a> {
             // A node that became ready may have been what another's finding waited for.
             self.look_again()?;
             self.open_registries();
+            self.store();
             self.advance()?;
             if self.is_done() {
                 self.around.events.send(Event::Ready { at: self.at() });
@@ -339,10 +354,11 @@ impl<'a> Walk<'a> {
             self.held.ledger.nodes().rev().filter(|id| !self.by_id.contains_key(*id)).cloned().collect();
         for id in gone {
             self.tell(&id, NodeState::Removing, "no longer in the file");
-            let (applier, objects) = (self.applier.clone(), self.held.ledger.only_of(&id));
+            let (applier, mut objects) = (self.applier.clone(), self.held.ledger.only_of(&id));
+            objects.retain(|owned| !self.is_planned(&owned.key));
             self.actions.spawn(async move {
                 for owned in objects {
-                    if let Err(error) = applier.delete(&owned.kind, &owned.key, &owned.expected.uid).await {
+                    if let Err(error) = applier.delete(&owned.kind, &owned.key, &owned.expected.uid, BACKGROUND).await {
                         return Done::Removed(id, Err(error));
                     }
                 }
@@ -404,6 +420,11 @@ impl<'a> Walk<'a> {
         node.needs.iter().filter(|need| !met(need)).map(|need| need.node.clone()).collect()
     }
 
+    /// Whether a node of the plan has this object: by whichever it was applied, it is not deleted.
+    fn is_planned(&self, key: &ObjectKey) -> bool {
+        self.planned.iter().any(|planned| is_same(planned, key))
+    }
+
     fn images_runnable(&self, node: &Node) -> bool {
         match (&node.spec, node.workload()) {
             (_, Some(workload)) => self.runnable.contains(&workload.image),
@@ -421,12 +442,15 @@ impl<'a> Walk<'a> {
         })?;
         let before = self.held.ledger.entry(&node.id);
         let had_pods = before.is_some();
-        let work = Work::compare(node.id.kind, rendered, before, &self.observed);
+        let mut work = Work::compare(node.id.kind, rendered, before, &self.observed);
+        // What another node has as well, or has now.
+        work.remove.retain(|owned| !self.is_planned(&owned.key));
         let run = &mut self.runs[index];
         run.told = false;
         if work.is_nothing() {
             run.stage = Stage::Starting;
             self.index(index, work.keep);
+            self.watch_kinds(index);
             return self.judge(index);
         }
         run.stage = Stage::Applying;
@@ -490,7 +514,7 @@ impl<'a> Walk<'a> {
             Done::Settled(warnings) => self.warn(None, warnings),
             Done::Registries(written) => self.opened(written)?,
             Done::Namespace(Err(error)) => return Err(self.not_moved_in(&error)),
-            Done::Applied(index, Ok((objects, warnings))) => {
+            Done::Applied(index, Performed { objects, warnings, failed: None }) => {
                 self.record(index, objects);
                 let run = &mut self.runs[index];
                 (run.stage, run.told) = (Stage::Starting, false);
@@ -500,8 +524,9 @@ impl<'a> Walk<'a> {
                 // Its pods may have been seen before the request was answered.
                 self.judge(index)?;
             }
-            Done::Applied(index, Err(error)) => {
+            Done::Applied(index, Performed { objects, failed: Some(error), .. }) => {
                 let id = self.runs[index].node.id.clone();
+                self.held.ledger.record_part(&id, objects);
                 return Err(self.refused(Some(&id), &error));
             }
             Done::Issued(index, issued) => {
@@ -510,6 +535,7 @@ impl<'a> Walk<'a> {
             }
             Done::Stored(indexes, Ok(warnings)) => {
                 self.secret = Secret::Right;
+                *self.held.stored = self.unstored.is_empty();
                 self.warn(None, warnings);
                 for index in indexes {
                     self.ready(index);

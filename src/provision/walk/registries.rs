@@ -1,6 +1,7 @@
 //! The user's credentials for registries: in the namespace before anything is there that could be pulled with them.
 
 use super::super::failure::Failure;
+use super::super::node::BACKGROUND;
 use super::{Done, Walk};
 use crate::cluster::apply::{Applied, ApplyError};
 use crate::images::docker::{self, DockerError};
@@ -51,7 +52,7 @@ impl Walk<'_> {
                     }
                 }
                 if let (None, Some(before)) = (&secret, before) {
-                    let gone = applier.delete(&before.kind, &before.key, &before.expected.uid).await;
+                    let gone = applier.delete(&before.kind, &before.key, &before.expected.uid, BACKGROUND).await;
                     gone.map_err(RegistriesError::Apply)?;
                 }
                 Ok((secret, warnings))
