@@ -5,24 +5,30 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams, Preconditions,
+    Api, ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams, Preconditions,
     PropagationPolicy, Resource, ValidationDirective,
 };
 use kube::client::Body;
 use kube::core::Request;
+use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
 use super::contact::{ATTEMPTS, Contact};
-use super::refusal::in_words;
+use super::refusal::{Refusal, in_words};
 use crate::objects::SESSION;
 use crate::readiness::observed::group_of;
 use crate::readiness::{Expected, ObjectKey};
 
 /// The owner of every field that envctl sets.
 pub const FIELD_MANAGER: &str = "envctl";
+
+/// How long a service account may take to be there: a new namespace's own takes its controller moments.
+const ACCOUNT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The kinds that environments consist of, known without asking the cluster: group, version, kind, plural, namespaced.
 const BUILT_IN: [(&str, &str, &str, &str, bool); 20] = [
@@ -252,9 +258,23 @@ impl Applier {
                 warnings.extend(set_back(&key, &conflicts));
                 (answer, warnings)
             }
+            // A pod by itself in a namespace so new that its service account isn't there: controllers try again, and so does this.
+            Err(ApplyError::Refused { message, .. })
+                if Refusal::of(403, &message) == Refusal::NotYet && self.account_comes(&key, object).await =>
+            {
+                self.send(&key, request(&parameters)?).await?
+            }
             other => other?,
         };
         Ok(applied(kind, key, answer))
+    }
+
+    /// Whether the service account that a pod runs as is there, now or soon.
+    async fn account_comes(&self, key: &ObjectKey, pod: &Value) -> bool {
+        let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or("default");
+        let api: Api<ServiceAccount> = Api::namespaced(self.contact.client().clone(), &key.namespace);
+        let there = await_condition(api, name, |account: Option<&ServiceAccount>| account.is_some());
+        matches!(tokio::time::timeout(ACCOUNT_PATIENCE, there).await, Ok(Ok(_)))
     }
 
     /// Makes an object that must not be there yet: one of the same name is refused with 409, and not touched. Its name must be one that
