@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::rig::Rig;
+use crate::rig::{IMAGE, Rig};
 
 #[test]
 fn it_comes_up_is_reached_and_is_gone_afterwards() {
@@ -129,4 +129,30 @@ fn an_image_that_only_a_process_stands_for_is_explained() {
     assert!(ran.stderr.contains("[ImageNotFound]"), "{}", ran.stderr);
     assert!(ran.stderr.contains("its `process` mapping runs on the embedded cluster only"), "{}", ran.stderr);
     assert!(rig.sessions().is_empty());
+}
+
+#[test]
+fn what_the_file_says_later_is_what_the_cluster_has() {
+    let Some(rig) = Rig::new() else { return };
+    let file = |more: &str| {
+        format!(
+            "name: guest\nimages: {{ {IMAGE}: {{}} }}\nservices:\n  web: {{ image: {IMAGE}, args: [web], grace: 1s{more} }}\n"
+        )
+    };
+    let strategy = |rig: &Rig| {
+        let path = "jsonpath={.spec.strategy.type} {.spec.strategy.rollingUpdate}";
+        rig.kubectl(&["-n", &rig.namespace(), "get", "deployment", "web", "-o", path])
+    };
+    rig.write(&file(""));
+    rig.expect(0, &["up"]);
+    assert!(strategy(&rig).starts_with("RollingUpdate "), "{}", strategy(&rig));
+    // The API refuses `rollingUpdate` beside the other strategy.
+    rig.write(&file(", volumes: { /data: { name: data } }"));
+    rig.expect(0, &["up"]);
+    assert_eq!(strategy(&rig).trim(), "Recreate");
+    let again = rig.expect(0, &["up"]);
+    assert!(again.stderr.contains("service web: unchanged"), "{again:?}");
+    rig.write(&file(""));
+    rig.expect(0, &["up"]);
+    rig.expect(0, &["down"]);
 }
