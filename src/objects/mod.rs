@@ -21,6 +21,7 @@ mod workload;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+pub use pod::unexpanded;
 pub use registries::registries;
 use serde_json::{Value, json};
 

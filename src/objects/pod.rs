@@ -83,7 +83,8 @@ fn container(
     }
     for (key, texts) in [("command", &workload.command), ("args", &workload.args)] {
         if !texts.is_empty() {
-            let texts: Result<Vec<String>, RenderError> = texts.iter().map(|text| plain(scope, text)).collect();
+            let texts: Result<Vec<String>, RenderError> =
+                texts.iter().map(|text| Ok(unexpanded(&plain(scope, text)?))).collect();
             set(key, json!(texts?));
         }
     }
@@ -171,6 +172,25 @@ fn tries(startup: TimeSpan, interval: TimeSpan) -> u32 {
     u32::try_from(startup.seconds().div_ceil(interval).max(1)).unwrap_or(u32::MAX)
 }
 
+/// A text such that Kubernetes, which reads `$$` as `$` in variables and arguments (`third_party/forked/golang/expansion`), makes this of it again:
+/// a password may have any. `$(NAME)`, and what stands before it, is meant for Kubernetes.
+pub fn unexpanded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, dollars) = rest.split_at(at);
+        let after = dollars.trim_start_matches('$');
+        let run = &dollars[..dollars.len() - after.len()];
+        out.push_str(before);
+        out.push_str(run);
+        if !after.starts_with('(') && (run.len() > 1 || after.is_empty()) {
+            out.push_str(run);
+        }
+        rest = after;
+    }
+    out + rest
+}
+
 /// A text for the pod that must not have keys in it.
 fn plain(scope: &Scope<'_>, text: &Template) -> Result<String, RenderError> {
     text.resolve(scope.plan, Viewpoint::Pod, &BTreeMap::new()).map_err(|source| scope.reference_error(source))
@@ -194,7 +214,7 @@ fn env(scope: &Scope<'_>, variables: &[EnvVar]) -> Result<Vec<Value>, RenderErro
                     let mut value = String::new();
                     for part in parts {
                         match part {
-                            Part::Text(text) => value.push_str(text),
+                            Part::Text(text) => value.push_str(&unexpanded(text)),
                             Part::Reference(Reference::Key { name: key }) => {
                                 let helper = format!("ENVCTL_KEY_{key}");
                                 value.push_str(&format!("$({helper})"));
@@ -218,4 +238,22 @@ fn env(scope: &Scope<'_>, variables: &[EnvVar]) -> Result<Vec<Value>, RenderErro
 
 fn secret_variable(name: &str, key: &str) -> Value {
     json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": KEYS_SECRET, "key": key } } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unexpanded;
+
+    #[test]
+    fn dollars_are_kept_from_kubernetes_unless_they_are_its_own() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("pa$$wo$rd", "pa$$$$wo$rd"),
+            ("ends$", "ends$$"),
+            ("$$$x", "$$$$$$x"),
+            ("$(WHERE)-$$(WHERE)", "$(WHERE)-$$(WHERE)"),
+        ] {
+            assert_eq!(unexpanded(text), expected);
+        }
+    }
 }

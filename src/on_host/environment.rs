@@ -16,6 +16,7 @@ use super::OnHostError;
 use crate::cli::env::{Style, write};
 use crate::embedded::kubelet::expansion::expand;
 use crate::images::process;
+use crate::objects::unexpanded;
 use crate::plan::{EntryRef, EnvValue, NodeKind, NodeSpec, Part, Plan, PortId, Reference, Template, Viewpoint};
 use crate::session::record::write_private;
 use crate::session::state::SessionDirectory;
@@ -207,7 +208,7 @@ fn resolve(
     let mut keys = BTreeMap::new();
     for part in template.parts() {
         match part {
-            Part::Text(part) => text.push_str(part),
+            Part::Text(part) => text.push_str(&unexpanded(part)),
             Part::Reference(Reference::Key { name }) => {
                 let key = Template::reference(Reference::Key { name: name.clone() });
                 let helper = format!("ENVCTL_KEY_{name}");

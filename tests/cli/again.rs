@@ -171,3 +171,16 @@ fn two_runs_of_a_job_do_not_meet() {
     comes_up(&context, &file("second", "true"));
     assert_eq!(inside(&context, "a", "cat /data/log"), "first began\nfirst ended\nsecond began\n");
 }
+
+#[test]
+fn dollars_of_a_variable_reach_the_pod() {
+    let context = Context::new();
+    let file = service("a", ", env: { PW: \"${PASSWORD}\", DSN: \"x:${PASSWORD}@y\", LONG: \"$$(PW)/z\" }")
+        .replace(SLEEP, "echo ${GREETING}; exec sleep 100000");
+    context.write("envctl.yaml", &format!("{IMAGES}services:\n{file}"));
+    let ran = context.ran(context.command(&["up"]).env("PASSWORD", "pa$$wo$rd$").env("GREETING", "'it costs $$5'"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(inside(&context, "a", "echo $PW $DSN $LONG"), "pa$$wo$rd$ x:pa$$wo$rd$@y pa$$wo$rd$/z\n");
+    let said = context.run(&["logs", "a"]).stdout;
+    assert!(said.contains("it costs $$5"), "{said}");
+}
