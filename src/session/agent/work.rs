@@ -113,7 +113,7 @@ async fn provision(
     let is_all = scope == Scope::All;
     let options = Options { environment: request.environment.clone(), scope, swaps, ..Options::default() };
     environment.up(&request.plan, options, events, give_up).await?;
-    record.exports = environment.exports(&request.plan, &record)?;
+    record.exports = environment.exports(&request.plan, &record, is_all)?;
     record.addresses = environment.addresses();
     if record.ready.is_none() {
         // Only `reset` needs it, and says so: no reason not to be ready.

@@ -191,11 +191,15 @@ impl Owner {
         if self.bring_back() {
             return None;
         }
-        match self.queue.pop_front() {
-            Some((caller, Asked::Up(request))) => self.begin(Some(caller), request.into()),
-            Some((caller, Asked::Rotate(request))) => self.ask_rotate(caller, request),
-            Some((caller, Asked::Swap(request))) => self.ask_swap(caller, request),
-            None => {}
+        // One that is refused begins nothing: the next one must not wait for its end.
+        while self.working.is_none()
+            && let Some((caller, asked)) = self.queue.pop_front()
+        {
+            match asked {
+                Asked::Up(request) => self.begin(Some(caller), request.into()),
+                Asked::Rotate(request) => self.ask_rotate(caller, request),
+                Asked::Swap(request) => self.ask_swap(caller, request),
+            }
         }
         None
     }
