@@ -42,15 +42,6 @@ pub async fn bring_up(
         }
     }
     let started = match environment {
-        Some(environment) if *environment.cluster() != request.plan.cluster => {
-            let failure = Failure::new(
-                None,
-                Cause::NotYet,
-                format!("session {} runs on {}; it cannot move to another cluster", record.id, record.cluster),
-            );
-            let hint = "`envctl down` first, or give this one another name: --session NAME";
-            return Outcome { environment: Some(environment), result: Err(Box::new(failure.with_hint(hint))) };
-        }
         Some(environment) => Ok(environment),
         None => Environment::start(&request.plan, &record, &request.environment, first, &events, &cancel).await,
     };
