@@ -18,6 +18,7 @@ mod program;
 #[path = "../common/proxy.rs"]
 mod proxy;
 mod pytest;
+mod queued;
 mod refused;
 #[path = "../common/require.rs"]
 mod require;
