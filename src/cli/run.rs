@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::duration::duration;
 use super::exit::Exit;
 use super::up::{milliseconds, new_record};
+use super::wait::with_variables;
 use super::{Context, FileFlag, load};
 use crate::error::Error;
 use crate::session::attach::{self, AttachError, Attachment};
@@ -72,7 +73,7 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     } else {
         let (state, record) = context.session()?;
         touch(&state, &record.id);
-        record
+        with_variables(context, &state, record)?
     };
     let source = Command::new(program).args(rest).envs(&record.exports).exec();
     let absent = source.kind() == std::io::ErrorKind::NotFound || !exists(program, &context.working_directory);

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::objects;
 use crate::session::launch;
 use crate::session::protocol::{Reply, Request};
-use crate::session::record::Record;
+use crate::session::record::{Phase, Record};
 use crate::session::state::StateDirectory;
 
 /// The flags of this verb.
@@ -144,6 +144,27 @@ async fn targets(
 
 fn name(meta: &ObjectMeta) -> String {
     meta.name.clone().unwrap_or_default()
+}
+
+/// The record to take variables from. While everything is coming up for the first time there are none: that is waited for.
+///
+/// # Errors
+/// When it does not come up, or is up only as far as `--keep` left it.
+pub fn with_variables(context: &mut Context, state: &StateDirectory, record: Record) -> Result<Record, Error> {
+    if !record.exports.is_empty() {
+        return Ok(record);
+    }
+    if record.phase == Phase::Starting {
+        context.out.say(format!("session {} is not ready yet: waiting for it", record.id));
+        let record = runtime()?.block_on(came_up(context, state, &record))?;
+        context.out.hide(&state.session(&record.id));
+        return Ok(record);
+    }
+    Err(Error::Failed {
+        what: format!("session {} is {}, not ready: it has no variables yet", record.id, record.phase),
+        hint: Some("`envctl wait` says why; mend that, then `envctl up`".to_owned()),
+        exit: Exit::NotReady,
+    })
 }
 
 /// The end of the `up` at work, if there is one.

@@ -167,19 +167,31 @@ impl Redactor {
         self.value(value);
     }
 
-    /// The same of anything that is JSON. What has no key in it is handed back as it is.
+    /// Every text in something that is JSON, but for the names of nodes and words of a fixed set (the kind of an event, of a cause), which stand
+    /// in the environment file or in the program. What has no key in it is handed back as it is.
     pub fn of<T: Serialize + DeserializeOwned>(&self, thing: T) -> T {
         if self.is_empty() {
             return thing;
         }
-        let Ok(before) = serde_json::to_value(&thing) else { return thing };
-        let mut after = before.clone();
-        self.value(&mut after);
-        if after == before {
-            return thing;
+        let Ok(mut value) = serde_json::to_value(&thing) else { return thing };
+        let mut texts = Vec::new();
+        paths(&value, String::new(), &mut texts);
+        let mut changed = None;
+        for path in texts {
+            let Some(Value::String(text)) = value.pointer_mut(&path) else { continue };
+            let Cow::Owned(clean) = self.text(text) else { continue };
+            let word = std::mem::replace(text, clean);
+            match serde_json::from_value(value.clone()) {
+                Ok(clean) => changed = Some(clean),
+                // Only a word of a fixed set cannot be replaced: it is no key, although one has the same value.
+                Err(_) => {
+                    if let Some(place) = value.pointer_mut(&path) {
+                        *place = Value::String(word);
+                    }
+                }
+            }
         }
-        // A word of a fixed set that happens to be a key cannot be replaced; nothing else fails to parse.
-        serde_json::from_value(after).unwrap_or(thing)
+        changed.unwrap_or(thing)
     }
 
     /// For bytes that come in chunks.
@@ -190,6 +202,27 @@ impl Redactor {
     /// For bytes that are written somewhere.
     pub fn writer<W: io::Write>(&self, inner: W) -> Writer<W> {
         Writer::new(self.stream(), inner)
+    }
+}
+
+/// Fields that hold nodes' ids.
+const IDS: [&str; 3] = ["node", "needs", "waiting"];
+
+/// Where the texts of a value are, as JSON pointers, but for those in [`IDS`].
+fn paths(value: &Value, at: String, found: &mut Vec<String>) {
+    match value {
+        Value::String(_) => found.push(at),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                paths(item, format!("{at}/{index}"), found);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields.iter().filter(|(name, _)| !IDS.contains(&name.as_str())) {
+                paths(field, format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

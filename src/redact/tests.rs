@@ -83,6 +83,28 @@ fn a_value_is_redacted_in_its_texts_and_names() {
 }
 
 #[test]
+fn a_key_that_is_a_word_of_an_event_or_a_nodes_name_hides_no_other() {
+    use crate::plan::{NodeId, NodeKind};
+    use crate::provision::{Event, NodeState};
+    let node = NodeId::new(NodeKind::Service, "webshop");
+    let event = |detail: &str| Event::Node {
+        node: node.clone(),
+        state: NodeState::Waiting { needs: vec![node.clone()] },
+        detail: detail.to_owned(),
+        at: 1,
+    };
+    let redactor = Redactor::new([
+        ("KIND", "service"),
+        ("IS", "waiting"),
+        ("TYPE", "node"),
+        ("FIELD", "detail"),
+        ("PW", "webshop"),
+        ("K", "sk-1234"),
+    ]);
+    assert_eq!(redactor.of(event("sk-1234 of webshop")), event("[redacted K] of [redacted PW]"));
+}
+
+#[test]
 fn the_data_of_every_secret_is_hidden() {
     let secret = json!({"kind": "Secret", "data": {"a": "YQ=="}, "stringData": {"b": "x"},
         "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "YQ==", "k": "v"}}});

@@ -3,15 +3,14 @@
 //! There is no schema that all writers keep to; what is read is what all share: `testcase` elements below `testsuite` or
 //! `testsuites`, with `failure`, `error` or `skipped` inside.
 
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
-use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 use serde::Serialize;
 
 /// How many failed tests are named.
@@ -94,20 +93,24 @@ impl Before {
     }
 }
 
-/// Reads what the suite wrote.
+/// Reads what the suite wrote: what it says, and the file itself.
 ///
 /// # Errors
 /// When it wrote nothing, or not JUnit XML.
-pub fn read(path: &Path, before: &Before) -> Result<Counts, JunitError> {
+pub fn read(path: &Path, before: &Before) -> Result<(Counts, Vec<u8>), JunitError> {
     let now = Before::of(path);
     if now.0.is_some() && now == *before {
         return Err(JunitError::Stale(path.to_owned()));
     }
-    let file = File::open(path).map_err(|source| match source.kind() {
+    let text = fs::read(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => JunitError::Missing(path.to_owned()),
         _ => JunitError::Unreadable { path: path.to_owned(), source },
     })?;
-    let mut reader = Reader::from_reader(BufReader::new(file));
+    Ok((counted(path, &text)?, text))
+}
+
+fn counted(path: &Path, text: &[u8]) -> Result<Counts, JunitError> {
+    let mut reader = Reader::from_reader(text);
     let mut counts = Counts::default();
     let mut depth = 0_usize;
     let mut has_root = false;
@@ -207,7 +210,9 @@ impl Counts {
 fn label(start: &BytesStart<'_>) -> String {
     let attribute = |name: &str| {
         let found = start.try_get_attribute(name).ok().flatten()?;
-        Some(String::from_utf8_lossy(&found.value).into_owned())
+        // What a writer did not escape as it should is shown as it stands.
+        let unescaped = found.normalized_value(XmlVersion::Implicit1_0);
+        Some(unescaped.unwrap_or_else(|_| String::from_utf8_lossy(&found.value)).into_owned())
     };
     match (attribute("classname"), attribute("name")) {
         (Some(class), Some(name)) => format!("{class}::{name}"),
@@ -263,27 +268,37 @@ pub fn written(told: &Told<'_>) -> std::io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn counted(text: &str) -> Result<Counts, JunitError> {
+    fn counted_of(text: &str) -> Result<Counts, JunitError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("junit.xml");
         fs::write(&path, text).unwrap();
-        read(&path, &Before(None))
+        read(&path, &Before(None)).map(|(counts, _)| counts)
     }
 
     #[test]
-    fn what_runners_write_is_counted() {
+    fn what_runners_write_is_counted_of() {
         let pytest = r#"<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" errors="0">
             <testcase classname="a" name="one" time="0.1" /><testcase classname="a" name="two"><failure message="x">why</failure></testcase>
             <testcase name="three"><skipped/></testcase><testcase name="four"><error>e</error><system-out>o</system-out></testcase>
             </testsuite></testsuites>"#;
-        let counts = counted(pytest).unwrap();
+        let counts = counted_of(pytest).unwrap();
         assert_eq!(counts.to_string(), "4 tests, 1 failed, 1 with errors, 1 skipped");
         assert_eq!(counts.failed, ["a::two", "four"]);
     }
 
     #[test]
+    fn names_are_as_the_tests_have_them() {
+        let failed = |name: &str| {
+            let text = format!("<testsuite><testcase name='{name}'><failure/></testcase></testsuite>");
+            counted_of(&text).unwrap().failed.concat()
+        };
+        assert_eq!(failed("a&lt;b&gt; &amp;&quot;&#65;"), "a<b> &\"A");
+        assert_eq!(failed("a &nothing; b"), "a &nothing; b");
+    }
+
+    #[test]
     fn what_is_not_junit_is_refused_with_a_reason() {
-        let said = |text: &str| counted(text).unwrap_err().to_string();
+        let said = |text: &str| counted_of(text).unwrap_err().to_string();
         assert!(said("all tests passed\n").ends_with("is not JUnit XML: it has no element at all"));
         assert!(said("<html></html>").ends_with("its root is not testsuites or testsuite"));
         assert!(said("<testsuite><testcase name='a'></testsuite>").contains("is not XML at byte"));
@@ -311,7 +326,7 @@ mod tests {
         };
         let text = String::from_utf8(written(&told).unwrap()).unwrap();
         assert!(text.contains("exited with code 3") && text.contains("api | gone"), "{text}");
-        let counts = counted(&text).unwrap();
+        let counts = counted_of(&text).unwrap();
         assert_eq!((counts.tests, counts.failures), (1, 1));
     }
 }

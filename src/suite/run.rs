@@ -180,6 +180,8 @@ pub async fn run(
                 watch.asked += 1;
                 if watch.asked == 1 {
                     say("interrupted: asking the suite to end (again to kill it)");
+                    // Also one that has ended by itself and left something: no other suite is to be run.
+                    watch.end = None;
                     watch.ask(End::Interrupted, signal, spec.grace).await;
                 } else {
                     watch.kill().await;
@@ -201,7 +203,7 @@ pub async fn run(
             reader = readers.join_next() => if reader.is_none() { break },
             // Someone does not take the output, and the user does not want to wait for that.
             _ = interrupts.next() => {
-                watch.asked += 1;
+                watch.end = Some(End::Interrupted);
                 readers.abort_all();
             }
         }

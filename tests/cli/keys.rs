@@ -339,3 +339,21 @@ fn a_build_that_fails_before_any_key_is_issued_prints_none() {
     assert!(ran.stderr.contains("could not be built") && ran.stderr.contains("[redacted HOSTKEY]"), "{ran:?}");
     assert_clean(&ran.stderr, "a failed build's screen");
 }
+
+#[test]
+fn a_key_that_is_a_word_of_ours_or_a_services_name_changes_neither() {
+    let context = Context::new();
+    let more = "    env: { KEY: { key: TOKEN } }
+    ready: { exec: [\"false\"] }
+keys: { TOKEN: { fromEnv: TOKEN }, WORD: { fromEnv: WORD }, PW: { fromEnv: PW } }
+";
+    context.write_service("echo \"$KEY\" >&2; exit 1", more);
+    let file = std::fs::read_to_string(context.project().join("envctl.yaml")).unwrap();
+    context.write("envctl.yaml", &file.replace("\n  web:\n", "\n  webshop:\n"));
+    let mut up = context.command(&["up", "--keep"]);
+    let ran = context.ran(up.env("TOKEN", "sk-1234-5678").env("WORD", "service").env("PW", "webshop"));
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert_eq!(context.run(&["ps", "-o", "name"]).stdout, "TOKEN\nwebshop\nWORD\nPW\n");
+    let timeline = std::fs::read_to_string(context.session_directories()[0].join("timeline.jsonl")).unwrap();
+    assert!(timeline.contains("[redacted TOKEN]") && !timeline.contains("sk-1234-5678"), "{timeline}");
+}

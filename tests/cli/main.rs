@@ -19,6 +19,7 @@ mod program;
 #[path = "../common/proxy.rs"]
 mod proxy;
 mod pytest;
+mod queued;
 mod refused;
 #[path = "../common/require.rs"]
 mod require;

@@ -184,6 +184,25 @@ fn ctrl_c_asks_once_and_kills_twice() {
 }
 
 #[test]
+fn ctrl_c_while_something_is_ended_that_was_left_runs_no_other_suite() {
+    // What it leaves says so when it is asked to end, and does not.
+    let left = "trap 'echo asked >&2' TERM INT\necho >\"$1\"\nwhile :; do sleep 100000 & wait; done";
+    let script = "mkfifo \"$0.begun\"\nsh \"$0.left\" \"$0.begun\" &\nread line <\"$0.begun\"\nexit 0";
+    let context = project(&[("a", "", script), ("b", "", "touch ran")]);
+    context.write("suites/a.left", left);
+    let run = started(&context, &["test", "a", "b", "--result", "r.json"], "asked");
+    run.signal(Signal::SIGINT);
+    let mut run = run;
+    run.until("again to kill it");
+    run.signal(Signal::SIGINT);
+    let ran = run.end(&context);
+    assert_eq!(code(&ran), 130, "{ran:?}");
+    assert!(!context.project().join("ran").exists(), "{ran:?}");
+    assert_eq!(document(&context, "r.json")["reason"], "Interrupted");
+    nothing_is_left(&context);
+}
+
+#[test]
 fn killed_by_force_it_takes_suite_and_session_along() {
     let context = project(&[("long", "", "echo begun >&2\nsetsid sleep 100000 &\nsleep 100000")]);
     let run = started(&context, &["test", "long"], "begun");
@@ -259,6 +278,39 @@ fn a_key_is_never_shown() {
         assert!(!text.contains(&key), "{name}: {text}");
     }
     assert!(shown[1].1.contains("out [redacted KEY]") && shown[1].1.contains("err [redacted KEY]"), "{shown:?}");
+    nothing_is_left(&context);
+}
+
+#[test]
+fn a_key_that_is_issued_anew_is_the_next_suites_and_is_never_shown() {
+    let context = project(&[
+        ("a", "", "printf %s \"$KEY\" >one; \"$ENVCTL\" keys rotate KEY 2>/dev/null"),
+        ("b", "", "printf %s \"$KEY\" >two; echo \"$KEY\""),
+    ]);
+    let file = fs::read_to_string(context.project().join("envctl.yaml")).unwrap();
+    context.write("envctl.yaml", &format!("{file}keys:\n  KEY: {{ generate: {{ bytes: 16 }} }}\n"));
+    let mut command = context.command(&["test", "a", "b", "--report", "out"]);
+    let ran = context.ran(command.env("ENVCTL", super::context::ENVCTL));
+    assert_eq!((code(&ran), ran.stdout.as_str()), (0, "[redacted KEY]\n"), "{ran:?}");
+    let read = |path: &str| fs::read_to_string(context.project().join(path)).unwrap();
+    assert_ne!(read("one"), read("two"));
+    assert!(read("out/b/junit.xml").contains("[redacted KEY]"), "{}", read("out/b/junit.xml"));
+    nothing_is_left(&context);
+}
+
+#[test]
+fn a_suites_junit_file_may_be_the_reports_own() {
+    let script = "mkdir -p out/own; printf '<testsuite><testcase name=\"a&lt;b&gt;\"><failure/></testcase></testsuite>' >out/own/junit.xml; exit 1";
+    let context = project(&[("own", ", junit: out/own/junit.xml", script)]);
+    let ran = context.run(&["test", "own", "--report", "out"]);
+    assert_eq!(code(&ran), 1, "{ran:?}");
+    assert!(ran.stderr.contains("- a<b>\n"), "{ran:?}");
+    let mut files: Vec<_> =
+        fs::read_dir(context.project().join("out/own")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["failure.txt", "junit.xml", "logs.txt"], "{ran:?}");
+    let text = fs::read_to_string(context.project().join("out/own/junit.xml")).unwrap();
+    assert!(text.contains("a&lt;b&gt;"), "{text}");
     nothing_is_left(&context);
 }
 

@@ -8,6 +8,7 @@ pub use format::{Style, Written, write};
 
 use super::exit::Exit;
 use super::output::Format;
+use super::wait::with_variables;
 use super::{Context, FileFlag};
 use crate::error::Error;
 use crate::session::touch;
@@ -30,6 +31,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let (state, record) = context.session()?;
     touch(&state, &record.id);
+    let record = with_variables(context, &state, record)?;
     let style = if context.out.format == Format::Json { Style::Json } else { arguments.format };
     let written = write(style, &record.exports).map_err(|unwritable| Error::Failed {
         what: unwritable.to_string(),

@@ -116,7 +116,7 @@ async fn test(
     // From here on a signal is this command's to answer, so that whatever it began is taken away.
     let mut interrupts = Interrupts::new().map_err(Error::io("receive signals"))?;
     let found = if arguments.attach {
-        session::attach(context).await?
+        session::attach(context, &mut interrupts).await?
     } else {
         session::own(arguments, context, plan, aftermath.wants_dump()).await?
     };
@@ -290,6 +290,8 @@ async fn end_early(
         Outcome::Interrupted(removal) => {
             document.error("Interrupted");
             document.removal = removal;
+            // What is somebody else's goes on without this command.
+            document.session.kept = arguments.attach;
             Exit::Interrupted
         }
         Outcome::Died(error) => return Err(error),

@@ -43,6 +43,12 @@ pub(super) async fn run(
     (name, suite): (&str, &Suite),
     interrupts: &mut Interrupts,
 ) -> Result<(SuiteResult, Exit), Error> {
+    let kept = session.state.session(&session.record.id);
+    // A key may have been issued anew since the last suite. Where there is no record any more, the suite is told that its session is lost.
+    if let Ok(record) = kept.record() {
+        session.record = record;
+    }
+    context.out.hide_new(&kept);
     let folder = Folder::new(&directory(around, context), name);
     let before = suite.junit.as_deref().map(Before::of);
     let command = display(&suite.run);
@@ -72,6 +78,8 @@ pub(super) async fn run(
         failure: None,
         logs: None,
     };
+    // While it ran as well.
+    context.out.hide_new(&kept);
     let redactor = context.out.hidden();
     let screen = redactor.text(&screen(&result, took, &folder, diagnosis.as_ref())).into_owned();
     let files = Files {
@@ -128,13 +136,13 @@ async fn ran(
         }
     };
     let out = &mut context.out;
-    let ran = crate::suite::run::run(&spec, &writer.sender(), interrupts, lost, |sentence| out.say(sentence))
+    let mut ran = crate::suite::run::run(&spec, &writer.sender(), interrupts, lost, |sentence| out.say(sentence))
         .await
         .map_err(Error::io(format!("run suite {name}")))?;
     tokio::select! {
         () = writer.finish() => {}
         // The output is stuck, and the user does not want to wait for it.
-        _ = interrupts.next() => {}
+        _ = interrupts.next() => ran.end = End::Interrupted,
     }
     Ok(ran)
 }
@@ -182,46 +190,42 @@ impl Files<'_> {
     ) -> Result<(), Error> {
         let unwritable =
             |error: report::ReportError| Error::Failed { what: error.to_string(), hint: None, exit: Exit::Failed };
-        // Before anything of this run is written: what is there afterwards is this run's.
-        let counted = match (&self.suite.junit, self.before) {
-            (Some(path), Some(before)) => match junit::read(path, before) {
-                Ok(counts) => Some((path, counts)),
-                Err(error) => {
-                    if result.reason.is_suites() {
-                        result.junit.problem = Some(error.to_string());
-                    }
-                    None
-                }
-            },
-            _ => None,
+        // Before anything is removed or written: the suite's file may be the report's own.
+        let collected = match (&self.suite.junit, self.before) {
+            (Some(path), Some(before)) => junit::read(path, before).map(Some),
+            _ => Ok(None),
         };
+        let collected = collected.unwrap_or_else(|error| {
+            if result.reason.is_suites() {
+                result.junit.problem = Some(error.to_string());
+            }
+            None
+        });
         self.folder.renew().map_err(unwritable)?;
-        let text = match counted {
-            Some((path, counts)) => {
-                result.junit.counts = Some(counts);
-                result.junit.collected = true;
-                std::fs::read(path).map_err(Error::io(format!("read {}", path.display())))?
-            }
-            None => {
-                let failure = (result.reason != Reason::Passed).then_some((
-                    result.reason.name(),
-                    result.message.as_str(),
-                    result.reason.is_suites(),
-                ));
-                let told = Told { name: &result.name, took, failure, output: self.output, diagnosis: self.screen };
-                junit::written(&told).map_err(Error::io("write JUnit XML"))?
-            }
+        let write = |name: &str, content: &[u8]| {
+            let path = self.folder.file(name);
+            report::write(&path, content).map_err(unwritable).map(|()| Some(path))
         };
-        let path = self.folder.file("junit.xml");
-        report::write(&path, &self.redactor.bytes(&text)).map_err(unwritable)?;
-        result.junit.path = Some(path);
+        let text = if let Some((counts, text)) = collected {
+            result.junit.counts = Some(counts);
+            result.junit.collected = true;
+            Ok(text)
+        } else {
+            let failure = (result.reason != Reason::Passed).then_some((
+                result.reason.name(),
+                result.message.as_str(),
+                result.reason.is_suites(),
+            ));
+            let told = Told { name: &result.name, took, failure, output: self.output, diagnosis: self.screen };
+            junit::written(&told).map_err(Error::io("write JUnit XML"))
+        };
+        // What cannot be written of one is no reason to go without the others.
+        let junit = text.and_then(|text| write("junit.xml", &self.redactor.bytes(&text)));
         if let Some(diagnosis) = diagnosis {
-            let (failure, logs) = (self.folder.file("failure.txt"), self.folder.file("logs.txt"));
-            report::write(&failure, self.screen.as_bytes()).map_err(unwritable)?;
-            result.failure = Some(failure);
-            report::write(&logs, self.redactor.text(&diagnosis.logs()).as_bytes()).map_err(unwritable)?;
-            result.logs = Some(logs);
+            result.failure = write("failure.txt", self.screen.as_bytes())?;
+            result.logs = write("logs.txt", self.redactor.text(&diagnosis.logs()).as_bytes())?;
         }
+        result.junit.path = junit?;
         Ok(())
     }
 }

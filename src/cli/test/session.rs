@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::plan::Plan;
 use crate::session::launch::{self, Agent};
 use crate::session::protocol::{Reply, Request, UpRequest};
-use crate::session::record::{Record, Shared};
+use crate::session::record::{Phase, Record, Shared};
 use crate::session::state::StateDirectory;
 use crate::suite::run::Interrupts;
 
@@ -95,15 +95,27 @@ pub(super) async fn own(
     })
 }
 
-/// A live session.
-pub(super) async fn attach(context: &mut Context) -> Result<Result<Session, Box<NotUp>>, Error> {
+/// A live session. An interruption ends the waiting for an `up` that is at work on it.
+pub(super) async fn attach(
+    context: &mut Context,
+    interrupts: &mut Interrupts,
+) -> Result<Result<Session, Box<NotUp>>, Error> {
     let (state, record) = context.session()?;
     let directory = state.session(&record.id);
     let lock = File::open(directory.lock());
     let mut conversation = Conversation::new(launch::connect(&directory)?, directory)?;
     conversation.ask(Request::Attach { up: None }).await?;
+    if record.phase == Phase::Starting {
+        context.out.say(format!("session {} is not ready yet: waiting for it", record.id));
+    }
     loop {
-        let outcome = match conversation.next().await? {
+        let reply = tokio::select! {
+            reply = conversation.next() => reply?,
+            _ = interrupts.next() => {
+                return Ok(Err(Box::new(NotUp { record, outcome: Outcome::Interrupted(None), conversation, lock })));
+            }
+        };
+        let outcome = match reply {
             Reply::Up { record, .. } => return Ok(Ok(Session { state, record: *record, conversation, own: false })),
             Reply::Queued | Reply::Accepted | Reply::Event(_) => continue,
             Reply::Failed { failure, .. } => Outcome::Failed { failure, kept: true, removal: Removal::default() },

@@ -221,11 +221,12 @@ impl Environment {
         addresses.map(|(port, address)| (format!("{}.{}", port.service, port.port), address.to_string())).collect()
     }
 
-    /// The variables handed to tests: the plan's as the host sees them, and the session's own.
+    /// The variables handed to tests: the plan's as the host sees them, and the session's own. Unless `all` of the plan came up, one
+    /// that refers to what is not there is as the record has it, or left out.
     ///
     /// # Errors
-    /// When one refers to what is not there.
-    pub fn exports(&self, plan: &Plan, record: &Record) -> Result<BTreeMap<String, String>, Box<Failure>> {
+    /// When one refers to what is not there although `all` came up.
+    pub fn exports(&self, plan: &Plan, record: &Record, all: bool) -> Result<BTreeMap<String, String>, Box<Failure>> {
         let host = Viewpoint::Host(self.provisioner.addresses());
         let keys = self.provisioner.keys().values();
         let mut exports = BTreeMap::from([
@@ -234,9 +235,15 @@ impl Environment {
             ("ENVCTL_SESSION_NAMESPACE".to_owned(), record.namespace.clone()),
         ]);
         for export in &plan.exports {
-            let value = export.value.resolve(plan, host, &keys).map_err(|error| {
-                Box::new(Failure::new(None, Cause::MissingConfig, format!("export {}: {error}", export.name)))
-            })?;
+            let value = match (export.value.resolve(plan, host, &keys), record.exports.get(&export.name)) {
+                (Ok(value), _) => value,
+                (Err(_), Some(former)) if !all => former.clone(),
+                (Err(_), None) if !all => continue,
+                (Err(error), _) => {
+                    let message = format!("export {}: {error}", export.name);
+                    return Err(Box::new(Failure::new(None, Cause::MissingConfig, message)));
+                }
+            };
             exports.insert(export.name.clone(), value);
         }
         Ok(exports)

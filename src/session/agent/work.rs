@@ -42,15 +42,6 @@ pub async fn bring_up(
         }
     }
     let started = match environment {
-        Some(environment) if *environment.cluster() != request.plan.cluster => {
-            let failure = Failure::new(
-                None,
-                Cause::NotYet,
-                format!("session {} runs on {}; it cannot move to another cluster", record.id, record.cluster),
-            );
-            let hint = "`envctl down` first, or give this one another name: --session NAME";
-            return Outcome { environment: Some(environment), result: Err(Box::new(failure.with_hint(hint))) };
-        }
         Some(environment) => Ok(environment),
         None => Environment::start(&request.plan, &record, &request.environment, first, &events, &cancel).await,
     };
@@ -113,7 +104,7 @@ async fn provision(
     let is_all = scope == Scope::All;
     let options = Options { environment: request.environment.clone(), scope, swaps, ..Options::default() };
     environment.up(&request.plan, options, events, give_up).await?;
-    record.exports = environment.exports(&request.plan, &record)?;
+    record.exports = environment.exports(&request.plan, &record, is_all)?;
     record.addresses = environment.addresses();
     if record.ready.is_none() {
         // Only `reset` needs it, and says so: no reason not to be ready.

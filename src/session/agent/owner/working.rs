@@ -17,11 +17,19 @@ use crate::plan::NodeId;
 use crate::provision::{Cause, Event, EventSink, Failure, NodeState};
 use crate::session::SessionError;
 use crate::session::protocol::{NodeStatus, Reply, UpRequest};
-use crate::session::record::{Phase, write_private};
+use crate::session::record::{Phase, Record, write_private};
 
 impl Owner {
     pub(super) fn begin(&mut self, caller: Option<Caller>, request: Arc<UpRequest>) {
         info!(plan = %request.plan.file.display(), reissue = ?request.reissue, exchange = ?request.exchange, "up");
+        if let Some(failure) = self.elsewhere(&request) {
+            // Nothing of it is taken over: what the session is about goes on.
+            warn!(message = failure.message, "refused");
+            if let Some(caller) = caller {
+                caller.reply(Reply::Failed { failure, kept: true });
+            }
+            return;
+        }
         let (sink, events) = EventSink::channel();
         let cancel = CancellationToken::new();
         if !request.is_partial() {
@@ -53,6 +61,18 @@ impl Owner {
             events,
             followers: caller.into_iter().chain(self.early.drain(..)).collect(),
         });
+    }
+
+    /// Why the session cannot do this, if it is to be on another cluster than it is.
+    fn elsewhere(&self, request: &UpRequest) -> Option<Box<Failure>> {
+        let environment = self.environment.as_ref()?;
+        if *environment.cluster() == request.plan.cluster {
+            return None;
+        }
+        let Record { id, cluster, .. } = &self.record;
+        let message = format!("session {id} runs on {cluster}; it cannot move to another cluster");
+        let hint = "`envctl down` first, or give this one another name: --session NAME";
+        Some(Box::new(Failure::new(None, Cause::NotYet, message).with_hint(hint)))
     }
 
     /// What an `up` that is about everything changes of the session itself.
@@ -123,6 +143,15 @@ impl Owner {
         }
     }
 
+    /// The record as an `up` wrote it. Whether the session is shared may have changed meanwhile, which only the owner knows.
+    fn take_over(&mut self, record: Record) {
+        let stale = record.shared != self.record.shared;
+        self.record = Record { shared: self.record.shared.take(), ..record };
+        if stale && let Err(error) = self.record.write(&self.directory.record_path()) {
+            warn!(%error, "the record could not be written");
+        }
+    }
+
     pub(super) fn finish(&mut self, outcome: Outcome) -> Option<End> {
         // What was sent before the end is told before it.
         while let Some(event) = self.working.as_mut().and_then(|working| working.events.try_recv().ok()) {
@@ -138,11 +167,16 @@ impl Owner {
             self.lost.spawn(environment.lost());
         }
         let took = milliseconds(began.elapsed());
+        if outcome.result.is_err()
+            && let Ok(record) = self.directory.record()
+        {
+            self.take_over(record);
+        }
         match outcome.result {
             Ok(record) => {
                 self.nodes.retain(|node| node.state != NodeState::Removed);
                 info!(took, "ready");
-                self.record = record;
+                self.take_over(record);
                 if !partial {
                     self.failure = None;
                 }
@@ -191,11 +225,15 @@ impl Owner {
         if self.bring_back() {
             return None;
         }
-        match self.queue.pop_front() {
-            Some((caller, Asked::Up(request))) => self.begin(Some(caller), request.into()),
-            Some((caller, Asked::Rotate(request))) => self.ask_rotate(caller, request),
-            Some((caller, Asked::Swap(request))) => self.ask_swap(caller, request),
-            None => {}
+        // One that is refused begins nothing: the next one must not wait for its end.
+        while self.working.is_none()
+            && let Some((caller, asked)) = self.queue.pop_front()
+        {
+            match asked {
+                Asked::Up(request) => self.begin(Some(caller), request.into()),
+                Asked::Rotate(request) => self.ask_rotate(caller, request),
+                Asked::Swap(request) => self.ask_swap(caller, request),
+            }
         }
         None
     }
