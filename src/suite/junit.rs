@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runners_write_is_counted_of() {
+    fn what_runners_write_is_counted() {
         let pytest = r#"<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" errors="0">
             <testcase classname="a" name="one" time="0.1" /><testcase classname="a" name="two"><failure message="x">why</failure></testcase>
             <testcase name="three"><skipped/></testcase><testcase name="four"><error>e</error><system-out>o</system-out></testcase>

@@ -180,9 +180,11 @@ fn masked_words(line: &str) -> String {
             core.strip_suffix('s').is_some_and(|number| number.parse::<f64>().is_ok() && number.contains('.'));
         if seconds {
             out.push_str("TIME");
-        } else if let Some((before, _port)) = core.split_once("127.0.0.1:") {
+        } else if let Some((before, port)) = core.split_once("127.0.0.1:") {
             out.push_str(before);
             out.push_str("ADDRESS");
+            // The quote at a text's end.
+            out.push_str(if port.ends_with('"') { "\"" } else { "" });
         } else if let Some((name, digits)) = core.rsplit_once('-')
             && digits.len() == 8
             && digits.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -2,19 +2,35 @@
 
 use nix::sys::signal::Signal;
 
-use super::context::{Context, Ran};
+use super::context::{Context, Ran, Started};
 
-/// What `web` is ready by.
+/// If the project has it, `web` is ready from its start.
 const GO: &str = "go";
 
-/// A service that is ready from when the project has a file `go`, and a key.
+/// A service that is ready at once or when it is told to be, and a key.
 fn project() -> Context {
     let context = Context::new();
     let go = context.project().join(GO);
-    let more =
-        format!("    ready: {{ exec: [test, -e, {}] }}\nkeys:\n  A: {{ generate: {{ bytes: 8 }} }}\n", go.display());
-    context.write_service("trap 'exit 0' TERM\nsleep 100000 & wait", &more);
+    let script = format!("trap 'exit 0' TERM\ntest -e {} && touch /tmp/ready\nsleep 100000 & wait", go.display());
+    context.write_service(
+        &script,
+        "    ready: { exec: [test, -e, /tmp/ready] }\nkeys:\n  A: { generate: { bytes: 8 } }\n",
+    );
     context
+}
+
+/// An `up` at work, until [`let_go`].
+fn at_work(context: &Context) -> Started {
+    let mut up = context.start(&["up"]);
+    up.until("running, not ready");
+    up
+}
+
+fn let_go(context: &Context, up: Started) {
+    let ran = context.run(&["exec", "web", "--", "touch", "/tmp/ready"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let up = up.end(context);
+    assert_eq!(up.code, Some(0), "{up:?}");
 }
 
 fn file(context: &Context) -> String {
@@ -66,12 +82,12 @@ fn an_up_for_another_kind_of_cluster_is_refused_and_changes_nothing() {
 #[test]
 fn variables_are_waited_for_while_it_comes_up() {
     let context = project();
-    assert_eq!(context.run(&["up", "-d"]).code, Some(0));
+    let up = at_work(&context);
     let mut run = context.start(&["run", "--", "printenv", "KUBECONFIG"]);
     run.until("not ready yet: waiting for it");
     let mut env = context.start(&["env"]);
     env.until("not ready yet: waiting for it");
-    context.write(GO, "");
+    let_go(&context, up);
     let run = run.end(&context);
     assert!(run.code == Some(0) && run.stdout.starts_with("HOME/state/"), "{run:?}");
     let env = env.end(&context);
@@ -95,7 +111,7 @@ fn a_test_that_waits_for_it_can_be_interrupted() {
     let context = project();
     let text = file(&context);
     context.write("envctl.yaml", &format!("{text}suites:\n  a: {{ run: [\"true\"] }}\n"));
-    assert_eq!(context.run(&["up", "-d"]).code, Some(0));
+    let up = at_work(&context);
     let mut test = context.start(&["test", "--attach"]);
     test.until("not ready yet: waiting for it");
     test.signal(Signal::SIGINT);
@@ -103,6 +119,27 @@ fn a_test_that_waits_for_it_can_be_interrupted() {
     assert_eq!(test.code, Some(130), "{test:?}");
     // It is not this command's.
     assert_eq!(context.run(&["ls", "-o", "name"]).stdout, "demo-ID\n");
-    context.write(GO, "");
-    assert_eq!(context.run(&["wait"]).code, Some(0));
+    let_go(&context, up);
+}
+
+#[test]
+fn what_is_refused_keeps_nobody_waiting() {
+    let context = project();
+    let up = at_work(&context);
+    let later = |arguments: &[&str]| {
+        let mut command = context.start(arguments);
+        command.until("at work");
+        command
+    };
+    // The key goes before it is its turn.
+    let text = file(&context);
+    context.write("envctl.yaml", text.split("keys:").next().unwrap());
+    let without = later(&["up"]);
+    let rotated = later(&["keys", "rotate", "A"]);
+    let last = later(&["up"]);
+    let_go(&context, up);
+    assert_eq!(without.end(&context).code, Some(0));
+    let rotated = rotated.end(&context);
+    assert!(rotated.code == Some(125) && rotated.stderr.contains("no key A"), "{rotated:?}");
+    assert_eq!(last.end(&context).code, Some(0));
 }
