@@ -62,6 +62,11 @@ impl Making {
         }
     }
 
+    /// One that is done already.
+    pub fn try_next(&mut self) -> Option<Result<Made, JoinError>> {
+        self.done.pop_front().or_else(|| self.tasks.try_join_next())
+    }
+
     /// Resolves when one could not be made, with which; pending for ever while none fails. [`Making::next`] tells of it all the same.
     pub async fn failed(&mut self) -> String {
         while let Some(made) = self.tasks.join_next().await {

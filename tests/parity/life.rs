@@ -6,7 +6,8 @@ use crate::compare::both;
 use crate::stage::{IMAGE, Stage};
 
 /// Serves until it is told to end.
-const WORKER: &str = "trap 'echo told to end; exit 7' TERM; echo $$$$$$$$ >/scratch/pid; echo working; while :; do sleep 1000 & wait; done";
+const WORKER: &str =
+    "trap 'echo told to end; exit 7' TERM; echo $$$$ >/scratch/pid; echo working; while :; do sleep 1000 & wait; done";
 
 /// Everything that refers to something else.
 fn shop(stage: &Stage, word: &str, worker: bool) {
@@ -125,8 +126,9 @@ fn inside() {
         let mut next = || lines.next().expect("a line").expect("text");
         let mut seen = vec![next()];
         let end = ["exec", "worker", "--", "sh", "-c", "kill -TERM $(cat /scratch/pid)"];
-        // The container's end may be faster than that of `kill`, and takes it along.
-        stage.quietly(&end);
+        // The container's end may be faster than that of `kill`, and takes it along; a `kill` that found nobody would be waited for in vain.
+        let killed = stage.quietly(&end);
+        assert!(!killed.stderr.contains("No such process"), "{killed:?}");
         seen.extend([next(), next()]);
         stage.note("logs followed over a restart", &seen.join("\n"));
         follow.child.kill().expect("it runs");

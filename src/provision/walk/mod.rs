@@ -307,10 +307,7 @@ impl<'a> Walk<'a> {
                     Ok(done) => self.done(done)?,
                     Err(error) => return Err(self.broken(&error)),
                 },
-                Some(made) = self.making.next() => match made {
-                    Ok(made) => self.made(made)?,
-                    Err(error) => return Err(self.broken(&error)),
-                },
+                Some(made) = self.making.next() => self.made(made)?,
                 Some(change) = self.changes.recv() => self.changed(change)?,
                 () = until(clock) => {}
             }
@@ -319,6 +316,10 @@ impl<'a> Walk<'a> {
 
     /// What needs nothing: the namespace, the host's side of all ports, and taking away what is no longer in the plan.
     fn begin(&mut self) -> Result<(), Box<Failure>> {
+        // Most images need no making: nobody is told that they are being built.
+        while let Some(made) = self.making.try_next() {
+            self.made(made)?;
+        }
         if self.held.namespace.is_none() {
             let (applier, namespace) = (self.applier.clone(), objects::namespace(self.around.plan, &self.context));
             let lodging = self.around.lodging.clone();
@@ -495,7 +496,8 @@ impl<'a> Walk<'a> {
         self.failure(None, Cause::Interrupted, format!("a task of the walk ended abnormally: {error}"))
     }
 
-    fn made(&mut self, (name, made): Made) -> Result<(), Box<Failure>> {
+    fn made(&mut self, made: Result<Made, JoinError>) -> Result<(), Box<Failure>> {
+        let (name, made) = made.map_err(|error| self.broken(&error))?;
         made.map_err(|error| self.not_runnable(&name, error))?;
         self.runnable.insert(name);
         Ok(())
