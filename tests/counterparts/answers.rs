@@ -98,6 +98,16 @@ const QUESTIONS: &[(Form, &str)] = &[
     (Text, "patch deployment web -p {\"spec\":{\"replicas\":\"two\"}}"),
     (Text, "patch deployment web -p {\"spec\":{\"replicas\":-1}}"),
     (Text, "patch deployment web -p {\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"other\"}}}}"),
+    (Text, "patch deployment web -p {\"spec\":{\"strategy\":{\"type\":\"Recreate\"}}}"),
+    (Text, "patch deployment web -p {\"spec\":{\"strategy\":{\"type\":\"Rolling\"}}}"),
+    (
+        Text,
+        "patch deployment web -p {\"spec\":{\"strategy\":{\"rollingUpdate\":{\"maxSurge\":0,\"maxUnavailable\":0}}}}",
+    ),
+    (
+        Text,
+        "patch deployment web -p {\"spec\":{\"strategy\":{\"rollingUpdate\":{\"maxSurge\":\"few\",\"maxUnavailable\":\"150%\"}}}}",
+    ),
     (Text, "patch service web -p {\"spec\":{\"clusterIP\":\"10.96.0.1\"}}"),
     (Text, "patch pod alone -p {\"spec\":{\"terminationGracePeriodSeconds\":5}}"),
     (Text, "patch pod alone -p {\"spec\":{\"nothing\":5}} --type merge"),

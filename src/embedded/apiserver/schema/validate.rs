@@ -50,6 +50,7 @@ fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 const IMMUTABLE: &str = "field is immutable";
+const NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// What is wrong with a new object, which is already defaulted.
 pub fn validate_create(gvk: Gvk<'_>, value: &Value) -> Vec<FieldError> {
@@ -191,7 +192,7 @@ fn frozen(kind: &str, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
 fn workload(kind: &str, value: &Value, errors: &mut Vec<FieldError>) {
     let spec = &value["spec"];
     if let Some(replicas) = spec["replicas"].as_i64().filter(|count| *count < 0) {
-        errors.push(invalid("spec.replicas", json!(replicas), "must be greater than or equal to 0"));
+        errors.push(invalid("spec.replicas", json!(replicas), NEGATIVE));
     }
     let labels = &spec["template"]["metadata"]["labels"];
     let selector = &spec["selector"];
@@ -215,6 +216,48 @@ fn workload(kind: &str, value: &Value, errors: &mut Vec<FieldError>) {
     let policy = text(spec, "/template/spec/restartPolicy");
     if policy != "Always" {
         errors.push(unsupported("spec.template.spec.restartPolicy", json!(policy), &["Always"]));
+    }
+    if kind == "Deployment" {
+        deployment_strategy(&spec["strategy"], errors);
+    }
+}
+
+/// `ValidateDeploymentStrategy` and `ValidateRollingUpdateDeployment` of `pkg/apis/apps/validation/validation.go`.
+fn deployment_strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
+    let rolling = &strategy["rollingUpdate"];
+    match text(strategy, "/type") {
+        "Recreate" if rolling.is_null() => {}
+        "Recreate" => {
+            let detail = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(forbidden("spec.strategy.rollingUpdate", detail));
+        }
+        "RollingUpdate" if rolling.is_null() => {
+            errors.push(required("spec.strategy.rollingUpdate", "this should be defaulted and never be nil"));
+        }
+        "RollingUpdate" => {
+            let at = |field: &str| format!("spec.strategy.rollingUpdate.{field}");
+            for field in ["maxUnavailable", "maxSurge"] {
+                let wrong = match &rolling[field] {
+                    Value::String(percent) => names::percent(percent),
+                    count => count.as_i64().filter(|count| *count < 0).map(|_| NEGATIVE.to_owned()),
+                };
+                errors.extend(wrong.map(|detail| invalid(at(field), rolling[field].clone(), detail)));
+            }
+            // A number that cannot be read is 0 upstream as well.
+            let amount = |field: &str| match &rolling[field] {
+                Value::String(percent) => percent.trim_end_matches('%').parse().unwrap_or(0),
+                count => count.as_i64().unwrap_or(0),
+            };
+            let unavailable = rolling["maxUnavailable"].clone();
+            if amount("maxUnavailable") == 0 && amount("maxSurge") == 0 {
+                let detail = "may not be 0 when `maxSurge` is 0";
+                errors.push(invalid(at("maxUnavailable"), unavailable.clone(), detail));
+            }
+            if unavailable.is_string() && amount("maxUnavailable") > 100 {
+                errors.push(invalid(at("maxUnavailable"), unavailable, "must not be greater than 100%"));
+            }
+        }
+        _ => errors.push(unsupported("spec.strategy", strategy.clone(), &["Recreate", "RollingUpdate"])),
     }
 }
 
@@ -244,7 +287,7 @@ fn job(value: &Value, errors: &mut Vec<FieldError>) {
     }
     for field in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
         if let Some(number) = spec[field].as_i64().filter(|number| *number < 0) {
-            errors.push(invalid(format!("spec.{field}"), json!(number), "must be greater than or equal to 0"));
+            errors.push(invalid(format!("spec.{field}"), json!(number), NEGATIVE));
         }
     }
     pod::spec(&spec["template"]["spec"], "spec.template.spec", errors);

@@ -10,6 +10,8 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
 const VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 
+const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+
 fn is_label(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     edge(text.chars().next())
@@ -71,6 +73,12 @@ pub(super) fn qualified(text: &str) -> Option<String> {
 /// What is wrong with a label's value.
 pub(super) fn label_value(text: &str) -> Option<String> {
     too_long(text, 63).or_else(|| (!text.is_empty() && !is_qualified(text)).then(|| VALUE.to_owned()))
+}
+
+/// What is wrong with a percentage.
+pub(super) fn percent(text: &str) -> Option<String> {
+    let digits = text.strip_suffix('%').unwrap_or_default();
+    (digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| PERCENT.to_owned())
 }
 
 /// What is wrong with a key of a config map or secret.

@@ -58,6 +58,33 @@ fn deployments() {
     assert_eq!(validate_update(Gvk::of(&new), &new, &value)[0].detail, IMMUTABLE);
 }
 
+/// After the strategies of `TestValidateDeployment`.
+#[test]
+fn strategies_of_deployments() {
+    let wrong = |strategy: Value| -> Vec<(String, String)> {
+        let mut errors = Vec::new();
+        deployment_strategy(&strategy, &mut errors);
+        errors.into_iter().map(|error| (error.field, error.detail)).collect()
+    };
+    let rolling = |unavailable: Value, surge: Value| {
+        let update = json!({"maxUnavailable": unavailable, "maxSurge": surge});
+        wrong(json!({"type": "RollingUpdate", "rollingUpdate": update}))
+    };
+    let unavailable = |detail: &str| vec![("spec.strategy.rollingUpdate.maxUnavailable".to_owned(), detail.to_owned())];
+    for fine in [json!({"type": "Recreate"}), json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}})] {
+        assert_eq!(wrong(fine), []);
+    }
+    assert_eq!(rolling(json!("100%"), json!(0)), []);
+    let both = wrong(json!({"type": "Recreate", "rollingUpdate": {"maxSurge": "25%"}}));
+    let detail = "may not be specified when strategy `type` is 'Recreate'";
+    assert_eq!(both, [("spec.strategy.rollingUpdate".to_owned(), detail.to_owned())]);
+    assert_eq!(rolling(json!(0), json!("0%")), unavailable("may not be 0 when `maxSurge` is 0"));
+    assert_eq!(rolling(json!("101%"), json!(1)), unavailable("must not be greater than 100%"));
+    assert_eq!(rolling(json!(-1), json!(1)), unavailable(NEGATIVE));
+    assert!(rolling(json!("a lot"), json!(1))[0].1.starts_with("a valid percent string must be"));
+    assert_eq!(wrong(json!({"type": "Rolling"}))[0].1, "supported values: \"Recreate\", \"RollingUpdate\"");
+}
+
 #[test]
 fn metadata_and_data() {
     let config =
