@@ -298,6 +298,20 @@ fn files_include_each_other() {
     });
 }
 
+/// `profiles:` or a profile of which a file says nothing takes nothing away from what others say of it.
+#[test]
+fn an_empty_profile_is_filled_by_the_files_that_include_it() {
+    let main = "include: [envs/base.yaml]\nprofiles: { ci: { services: { web: { replicas: 2 } } } }\n";
+    let services = format!("{APP}services: {{ web: {{ image: app }} }}\n");
+    for profiles in ["profiles: { ci: }", "profiles:"] {
+        let base = format!("{services}{profiles}\n");
+        let files = Memory::of(&[("envs/test.yaml", main), ("envs/base.yaml", base.as_str())]);
+        let plan = good(load_as(&files, &["ci"], &[], plan::load));
+        let objects = objects::render(&plan, &plan.find("web").unwrap().id, &context()).unwrap();
+        assert_eq!(objects[0]["spec"]["replicas"], 2, "{profiles}: {objects:?}");
+    }
+}
+
 #[test]
 fn a_bad_manifest_is_reported_in_its_own_file() {
     let main = format!("{APP}manifests: [{{ path: manifests }}, {{ path: manifests/tow.yaml }}]\n");

@@ -44,10 +44,15 @@ fn union(known: &mut Entry, added: Entry, problems: &mut Vec<Problem>) {
 }
 
 fn profiles(known: &mut Entry, added: Entry, problems: &mut Vec<Problem>) {
+    if known.value.is_null() {
+        known.value = added.value;
+        return;
+    }
     let (Value::Map(known), Value::Map(added)) = (&mut known.value.value, added.value.value) else { return };
     for entry in added {
         match known.iter_mut().find(|known| known.key == entry.key) {
             None => known.push(entry),
+            Some(profile) if profile.value.is_null() => profile.value = entry.value,
             Some(profile) => {
                 if let (Value::Map(sections), Value::Map(added)) = (&mut profile.value.value, entry.value.value) {
                     include(sections, added, false, problems);

@@ -3,7 +3,8 @@
 use super::load::{Builder, Draft, Edge};
 use super::references::Reader;
 use super::{
-    Condition, Encoding, HttpCall, Key, KeyAction, KeySource, NeedReason, NodeId, NodeKind, NodeSpec, Port, ports,
+    Condition, Encoding, HttpCall, Key, KeyAction, KeySource, NeedReason, NodeId, NodeKind, NodeSpec, Port, Protocol,
+    ports,
 };
 use crate::envfile::model::{EncodingWord, ExecCall, HttpRequest, KeyFile, MethodWord};
 use crate::envfile::{Problem, Span, Spanned, Template, suggestion};
@@ -156,7 +157,12 @@ impl Calls {
 
     fn port(&mut self, builder: &mut Builder<'_>, service: &str, call: &HttpRequest) -> Option<String> {
         let found = builder.file.services.get(service)?;
+        let ports: Vec<Port> = found.ports.iter().map(|(name, setting)| ports::port(&name.value, &setting.0)).collect();
         match &call.port {
+            Some(named) if ports.iter().any(|port| port.name == named.value && port.protocol == Protocol::Udp) => {
+                builder.problem(ports::not_tcp(named, "HTTP"));
+                None
+            }
             Some(named) if found.ports.knows(&named.value) => Some(named.value.clone()),
             Some(named) => {
                 let hint = suggestion(&named.value, found.ports.names(), "its ports are");
@@ -165,12 +171,11 @@ impl Calls {
                 None
             }
             None => {
-                let all = || found.ports.iter().map(|(name, setting)| ports::port(&name.value, &setting.0));
-                let port = all().find(Port::speaks_http).or_else(|| all().next());
+                let port = ports::for_http(ports.iter());
                 if port.is_none() && found.ports.failed.is_empty() {
-                    builder.problem(Problem::at(call.span, format!("the service `{service}` has no ports to call")));
+                    builder.problem(Problem::at(call.span, format!("the service `{service}` has no TCP port to call")));
                 }
-                port.map(|port| port.name)
+                port.map(|port| port.name.clone())
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Port, Protocol};
 use crate::envfile::model::{PortFields, ProtocolWord};
+use crate::envfile::{Problem, Spanned};
 
 /// The resolved port of a name.
 pub(super) fn port(name: &str, fields: &PortFields) -> Port {
@@ -19,6 +20,18 @@ pub(super) fn port(name: &str, fields: &PortFields) -> Port {
         scheme: scheme(name, app_protocol.as_deref(), protocol),
         app_protocol,
     }
+}
+
+/// The port that an HTTP request goes to where none is named: the first that says it speaks HTTP, else the first.
+pub(super) fn for_http<'p>(ports: impl Iterator<Item = &'p Port> + Clone) -> Option<&'p Port> {
+    let mut connected = ports.filter(|port| port.protocol == Protocol::Tcp);
+    connected.clone().find(|port| port.speaks_http()).or_else(|| connected.next())
+}
+
+/// What is said of a port that nobody can connect to.
+pub(super) fn not_tcp(name: &Spanned<String>, who: &str) -> Problem {
+    let message = format!("the port `{}` is UDP, and {who} needs TCP", name.value);
+    Problem::at(name.span, message)
 }
 
 /// Decoding has bounded it by 65535.

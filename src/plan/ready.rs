@@ -1,7 +1,7 @@
 //! Readiness checks: their defaults, and the ports that they name.
 
 use super::load::Builder;
-use super::{Check, Port, Ready};
+use super::{Check, Port, Protocol, Ready, ports};
 use crate::envfile::model::{ReadyFile, SchemeWord};
 use crate::envfile::{Problem, Span, Spanned, TimeSpan, suggestion};
 
@@ -14,7 +14,7 @@ pub(super) fn ready(builder: &mut Builder<'_>, service: &str, file: &ReadyFile, 
             let http = &http.0;
             let port = match &http.port {
                 Some(port) => named(builder, service, port, ports)?,
-                None => match ports.iter().find(|port| port.speaks_http()).or(ports.first()) {
+                None => match ports::for_http(ports.iter()) {
                     Some(port) => port,
                     None => return no_ports(builder, service, http.span),
                 },
@@ -37,7 +37,7 @@ pub(super) fn ready(builder: &mut Builder<'_>, service: &str, file: &ReadyFile, 
             }
         }
         (None, Some(tcp), None) => {
-            if ports.is_empty() {
+            if ports.iter().all(|port| port.protocol == Protocol::Udp) {
                 return no_ports(builder, service, tcp.0.span);
             }
             Check::Tcp { port: named(builder, service, &tcp.0, ports)?.name.clone() }
@@ -76,7 +76,8 @@ fn no_ports(builder: &mut Builder<'_>, service: &str, span: Span) -> Option<Read
     let left_out = builder.file.services.get(service).is_some_and(|file| !file.ports.failed.is_empty());
     if !left_out {
         let hint = "give it one: `ports: { http: 8080 }`".to_owned();
-        builder.problem(Problem::at(span, format!("the service `{service}` has no ports to check")).hint(Some(hint)));
+        builder
+            .problem(Problem::at(span, format!("the service `{service}` has no TCP port to check")).hint(Some(hint)));
     }
     None
 }
@@ -89,6 +90,11 @@ fn named<'p>(builder: &mut Builder<'_>, service: &str, name: &Spanned<String>, p
         let hint = suggestion(&name.value, ports.iter().map(|port| port.name.as_str()), "its ports are");
         let message = format!("the service `{service}` has no port `{}`", name.value);
         builder.problem(Problem::at(name.span, message).hint(hint));
+    }
+    if found.is_some_and(|port| port.protocol == Protocol::Udp) {
+        let hint = "`ready: { exec: [COMMAND] }` asks it in the container".to_owned();
+        builder.problem(ports::not_tcp(name, "this check").hint(Some(hint)));
+        return None;
     }
     found
 }
