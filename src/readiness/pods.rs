@@ -81,15 +81,13 @@ pub fn progress(pod: &Pod) -> String {
             count => format!(", restarted {count}×"),
         };
         let Some(state) = &status.state else { continue };
+        let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let last = last.map(|ended| format!(", {}", describe(ended))).unwrap_or_default();
         if let Some(waiting) = &state.waiting {
             match waiting.reason.as_deref() {
                 None | Some("ContainerCreating" | "PodInitializing") if restarts.is_empty() => continue,
                 None => continue,
-                Some(reason) => {
-                    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-                    let last = last.map(|ended| format!(", {}", describe(ended))).unwrap_or_default();
-                    return format!("{reason}{restarts}{last}");
-                }
+                Some(reason) => return format!("{reason}{restarts}{last}"),
             }
         }
         if let Some(ended) = &state.terminated
@@ -101,7 +99,7 @@ pub fn progress(pod: &Pod) -> String {
             return format!("init container {} runs{restarts}", status.name);
         }
         if state.running.is_some() && !status.ready {
-            return format!("running, not ready{restarts}");
+            return format!("running, not ready{restarts}{last}");
         }
     }
     match condition(pod, "PodScheduled") {
@@ -252,18 +250,33 @@ fn ending(status: &ContainerStatus, kind: Kind, role: Role, limits: &Limits, end
     if !counts || status.restart_count < limits.crash_budget {
         return None;
     }
-    Some(finding(
-        Cause::CrashLoop { restarts: status.restart_count, code: ended.exit_code },
-        match ended_by {
-            Ended::ByItself => {
-                format!("container {} {}, after {}", status.name, describe(&ended), times(status.restart_count))
-            }
-            Ended::ByProbe => {
-                format!("container {} failed its probe, after {}", status.name, times(status.restart_count))
-            }
-        },
-        None,
-    ))
+    Some(crash_loop(status, &ended, ended_by))
+}
+
+/// Of a pod that looks fine for the moment: how a container of it ended before it was restarted.
+pub fn crashed(pod: &Pod, ended_by: Ended) -> Option<Finding> {
+    let mut main = containers(pod).filter(|(status, kind)| *kind == Kind::Main && status.restart_count > 0);
+    let found = main.find_map(|(status, _)| {
+        let ended = |state: &'_ Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
+        let ended = ended(&status.state).or_else(|| ended(&status.last_state))?;
+        Some(crash_loop(status, &ended, ended_by))
+    })?;
+    Some(Finding { pod: pod.metadata.name.clone(), ..found })
+}
+
+fn crash_loop(status: &ContainerStatus, ended: &ContainerStateTerminated, ended_by: Ended) -> Finding {
+    let restarts = times(status.restart_count);
+    let message = match ended_by {
+        Ended::ByItself => format!("container {} {}, after {restarts}", status.name, describe(ended)),
+        Ended::ByProbe => format!("container {} failed its probe, after {restarts}", status.name),
+    };
+    Finding {
+        cause: Cause::CrashLoop { restarts: status.restart_count, code: ended.exit_code },
+        message,
+        hint: None,
+        patience: Patience::None,
+        pod: None,
+    }
 }
 
 fn times(restarts: i32) -> String {
@@ -378,5 +391,22 @@ mod tests {
             progress(&container(json!({"waiting": {"reason": "CrashLoopBackOff"}}), ended(3, "Error"), 2)),
             "CrashLoopBackOff, restarted 2×, exited with code 3"
         );
+        assert_eq!(
+            progress(&container(json!({"running": {}}), ended(3, "Error"), 2)),
+            "running, not ready, restarted 2×, exited with code 3"
+        );
+    }
+
+    #[test]
+    fn a_crash_is_known_while_the_next_run_looks_fine() {
+        let running = json!({"running": {}});
+        let found = crashed(&container(running.clone(), ended(3, "Error"), 2), Ended::ByItself).expect("it crashed");
+        assert_eq!(found.cause, Cause::CrashLoop { restarts: 2, code: 3 });
+        assert_eq!(found.message, "container api exited with code 3, after 2 restarts");
+        assert_eq!(found.pod.as_deref(), Some("api-1"));
+        // Its end may be seen in the pod before the Deployment tells of it.
+        let found = crashed(&container(ended(4, "Error"), json!({}), 2), Ended::ByItself).expect("it crashed");
+        assert_eq!(found.cause, Cause::CrashLoop { restarts: 2, code: 4 });
+        assert_eq!(crashed(&container(running, json!({}), 0), Ended::ByItself), None);
     }
 }

@@ -132,7 +132,7 @@ impl Walk<'_> {
         if self.held.lent.contains_key(name) || self.around.options.swaps.contains_key(name) {
             return true;
         }
-        if !matches!(&run.node.spec, NodeSpec::Service(service) if service.ready.is_none()) {
+        if !has_no_check(run) {
             return true;
         }
         let objects = watched(run).filter_map(|owned| self.observed.object(&owned.key));
@@ -296,6 +296,16 @@ impl Walk<'_> {
         Box::new(failure)
     }
 
+    /// How a service ended that was restarted and has yet to show that it stays up: nothing but its running says that it is ready.
+    fn crashed(&self, index: usize) -> Option<Finding> {
+        let run = &self.runs[index];
+        if !has_no_check(run) {
+            return None;
+        }
+        let mut objects = watched(run).filter_map(|owned| self.observed.object(&owned.key));
+        objects.find_map(|object| self.observed.crashed(object))
+    }
+
     /// The caller stopped waiting: the node that held everything up is named.
     pub(super) fn given_up(&self, reason: GiveUp) -> Box<Failure> {
         let time = match reason {
@@ -311,8 +321,8 @@ impl Walk<'_> {
         let unborne = Limits { crash_budget: 1, ..self.around.options.limits };
         let starting = (0..self.runs.len()).filter(|index| self.runs[*index].stage == Stage::Starting);
         let suspect = starting.into_iter().find_map(|index| match self.verdict(index, &unborne) {
-            Verdict::Failing(finding) => Some((index, finding)),
-            _ => None,
+            Verdict::Failing(finding) => Some((index, *finding)),
+            _ => Some((index, self.crashed(index)?)),
         });
         if let Some((index, finding)) = suspect {
             let message = format!("not ready within {time:?}: {}", finding.message);
@@ -341,6 +351,11 @@ fn watched<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Owned> {
         NodeKind::Manifest => !READY_WHEN_APPLIED.contains(&owned.key.kind.as_str()),
         NodeKind::Key => false,
     })
+}
+
+/// Whether nothing but its running says that it is ready.
+fn has_no_check(run: &Run<'_>) -> bool {
+    matches!(&run.node.spec, NodeSpec::Service(service) if service.ready.is_none())
 }
 
 fn role(run: &Run<'_>, owned: &Owned) -> Role {

@@ -108,13 +108,22 @@ impl Observed {
         }
     }
 
+    /// How a pod of the object ended that was restarted and now looks fine.
+    pub fn crashed(&self, object: &Value) -> Option<Finding> {
+        self.current_pods(object).find_map(|pod| pods::crashed(pod, self.ended_by(pod)))
+    }
+
     fn finding(&self, pod: &Pod, role: Role, limits: &Limits) -> Option<Finding> {
+        let found = pods::finding(pod, role, limits, self.ended_by(pod));
+        found.or_else(|| self.full_disk(pod)).or_else(|| self.unmountable(pod))
+    }
+
+    fn ended_by(&self, pod: &Pod) -> Ended {
         let by_probe = |event: &Event| {
             event.reason.as_deref() == Some("Killing")
                 && event.message.as_deref().is_some_and(|message| message.contains("probe"))
         };
-        let ended = if self.events_of(pod).any(by_probe) { Ended::ByProbe } else { Ended::ByItself };
-        pods::finding(pod, role, limits, ended).or_else(|| self.full_disk(pod)).or_else(|| self.unmountable(pod))
+        if self.events_of(pod).any(by_probe) { Ended::ByProbe } else { Ended::ByItself }
     }
 
     /// The node's disk is full: it goes on trying, but only the user can help.
