@@ -3,7 +3,7 @@
 //! Without `--follow`, the lines of all containers in the order of their times. With it, as they come; containers
 //! that are started later are followed from their first line, and a restarted one again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,7 +12,7 @@ use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, LogParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::conversation::runtime;
@@ -143,9 +143,8 @@ async fn follow(
     let mut events = reading::watch::<Pod>(client.clone(), Some(client.default_namespace()), config).applied_objects();
     let (sender, mut lines) = mpsc::channel(256);
     let mut readers = JoinSet::new();
-    // A container's run, by its pod and how often it was restarted before.
-    let mut followed: HashSet<(String, i32)> = HashSet::new();
-    let mut seen: HashSet<String> = HashSet::new();
+    // Of each pod, how often its container was restarted before the run that has begun.
+    let mut followed: HashMap<String, watch::Sender<i32>> = HashMap::new();
     let mut printer = Printer::new(arguments, std::iter::empty());
     loop {
         tokio::select! {
@@ -157,20 +156,19 @@ async fn follow(
             event = events.next() => {
                 let pod = match event {
                     Some(Ok(pod)) => pod,
-                    Some(Err(error)) => return gone(&error, &followed),
+                    Some(Err(error)) => return gone(&error, followed.is_empty()),
                     None => return Ok(()),
                 };
                 let (Some(name), Some(node), Some(restarts)) = (pod.metadata.name.clone(), cluster::node_of(&pod), run_of(&pod)) else {
                     continue;
                 };
-                if followed.insert((name.clone(), restarts)) {
-                    let mut parameters = arguments.parameters(true);
-                    if !seen.insert(name.clone()) {
-                        // Of a later run, every line is new.
-                        parameters.tail_lines = None;
-                        parameters.since_seconds = None;
-                    }
-                    readers.spawn(read(api.clone(), name, node.clone(), parameters, sender.clone()));
+                if let Some(begun) = followed.get(&name) {
+                    begun.send_if_modified(|run| std::mem::replace(run, restarts) != restarts);
+                } else {
+                    let (begun, runs) = watch::channel(restarts);
+                    followed.insert(name.clone(), begun);
+                    let reader = Reader { api: api.clone(), name, node: node.clone(), runs, sender: sender.clone(), last: None };
+                    readers.spawn(reader.read(arguments.parameters(true)));
                 }
             }
             Some(_) = readers.join_next() => {}
@@ -179,8 +177,8 @@ async fn follow(
 }
 
 /// A cluster that goes away while it is followed is the end of the logs, not an error.
-fn gone(error: &watcher::Error, followed: &HashSet<(String, i32)>) -> Result<(), Error> {
-    if followed.is_empty() {
+fn gone(error: &watcher::Error, nothing_yet: bool) -> Result<(), Error> {
+    if nothing_yet {
         return Err(Error::Failed { what: format!("watch pods: {error}"), hint: None, exit: Exit::NoCluster });
     }
     Ok(())
@@ -193,14 +191,53 @@ fn run_of(pod: &Pod) -> Option<i32> {
     (state.running.is_some() || state.terminated.is_some()).then_some(container.restart_count)
 }
 
-async fn read(api: Api<Pod>, name: String, node: String, parameters: LogParams, sender: mpsc::Sender<Line>) {
-    // A pod that is removed meanwhile has no more lines; the watch goes on with the others.
-    let Ok(stream) = api.log_stream(&name, &parameters).await else { return };
-    let mut lines = stream.lines();
-    while let Ok(Some(line)) = lines.try_next().await {
-        if sender.send(parsed(&node, &line)).await.is_err() {
-            return;
+/// Follows the runs of one pod's container, one after the other.
+///
+/// The API gives the log of whichever run is the newest by then, which may be a later one than the one that was told of: what was printed
+/// already is left out, and each time the run before is asked for too.
+struct Reader {
+    api: Api<Pod>,
+    name: String,
+    node: String,
+    runs: watch::Receiver<i32>,
+    sender: mpsc::Sender<Line>,
+    /// When the last line was written that was passed on.
+    last: Option<String>,
+}
+
+impl Reader {
+    async fn read(mut self, parameters: LogParams) {
+        let first = self.pass_on(&parameters, None).await;
+        // Of what was left out on purpose, nothing comes later.
+        let is_part = parameters.tail_lines.is_some() || parameters.since_seconds.is_some();
+        let later = LogParams { tail_lines: None, since_seconds: None, ..parameters };
+        let before = LogParams { previous: true, follow: false, ..later.clone() };
+        let mut going_on = first;
+        while going_on && self.runs.changed().await.is_ok() {
+            let shown = self.last.clone();
+            if !later.previous && (shown.is_some() || !is_part) {
+                self.pass_on(&before, shown.as_deref()).await;
+            }
+            going_on = self.pass_on(&later, shown.as_deref()).await;
         }
+    }
+
+    /// Lines that were written after that time, to the end of the run. `false`: nobody wants them any more.
+    async fn pass_on(&mut self, parameters: &LogParams, after: Option<&str>) -> bool {
+        // A pod that is removed meanwhile has no more lines; the watch goes on with the others.
+        let Ok(stream) = self.api.log_stream(&self.name, parameters).await else { return true };
+        let mut lines = stream.lines();
+        while let Ok(Some(line)) = lines.try_next().await {
+            let line = parsed(&self.node, &line);
+            if after.is_some_and(|after| line.time.as_str() <= after) {
+                continue;
+            }
+            self.last = Some(line.time.clone());
+            if self.sender.send(line).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }
 

@@ -1,25 +1,32 @@
 //! `envctl wait`: waits for services, by watching.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource as _;
 use kube::api::{Api, ListParams};
 use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::watcher::{self, Event};
+use kube::{Resource as _, ResourceExt as _};
 
 use super::conversation::{Conversation, runtime};
 use super::duration::{duration, human};
 use super::exit::Exit;
 use super::{Context, FileFlag, cluster};
+use crate::cluster::refusal::in_words;
 use crate::error::Error;
-use crate::objects;
+use crate::readiness::pods::is_ready;
 use crate::session::launch;
 use crate::session::protocol::{Reply, Request};
 use crate::session::record::{Phase, Record};
 use crate::session::state::StateDirectory;
+use crate::{objects, reading};
 
 /// The flags of this verb.
 #[derive(Debug, Args)]
@@ -196,16 +203,17 @@ pub async fn until(client: &kube::Client, name: &str, condition: Condition, dead
         match condition {
             Condition::Ready => {
                 let ready = |deployment: Option<&Deployment>| deployment.is_some_and(is_rolled_out);
-                await_condition(deployments, name, ready).await.map(drop)
+                await_condition(deployments, name, ready).await.map_err(|error| error.to_string())?;
+                until_led_to(client, name).await.map_err(|error| in_words(&error).into_owned())
             }
             Condition::Complete => {
                 let jobs: Api<Job> = Api::default_namespaced(client.clone());
-                await_condition(jobs, name, conditions::is_job_completed()).await.map(drop)
+                let completed = await_condition(jobs, name, conditions::is_job_completed()).await;
+                completed.map(drop).map_err(|error| error.to_string())
             }
             Condition::Gone => {
-                await_condition(deployments, name, |deployment: Option<&Deployment>| deployment.is_none())
-                    .await
-                    .map(drop)
+                let gone = |deployment: Option<&Deployment>| deployment.is_none();
+                await_condition(deployments, name, gone).await.map(drop).map_err(|error| error.to_string())
             }
         }
     };
@@ -219,6 +227,42 @@ pub async fn until(client: &kube::Client, name: &str, condition: Condition, dead
         hint: None,
         exit: Exit::NoCluster,
     })
+}
+
+/// Returns once whoever goes by the service's name is led to its ready pods and to no others: the controller of its EndpointSlices and the
+/// Deployment's know nothing of each other.
+async fn until_led_to(client: &kube::Client, name: &str) -> kube::Result<()> {
+    let service = Api::<Service>::default_namespaced(client.clone()).get_opt(name).await?;
+    // Without ports it has no Service; what else may have its name is somebody else's; one that is swapped selects nothing.
+    let own = service.filter(|service| service.labels().contains_key(objects::NODE));
+    let Some(selector) = own.and_then(|service| service.spec?.selector) else { return Ok(()) };
+    let selected = selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    let (pods, selected) = (Api::<Pod>::default_namespaced(client.clone()), ListParams::default().labels(&selected));
+    let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={name}"));
+    let mut events = reading::watch::<EndpointSlice>(client.clone(), Some(client.default_namespace()), config);
+    let (mut slices, mut listed) = (BTreeMap::new(), false);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => (slices, listed) = (BTreeMap::new(), false),
+            Ok(Event::InitApply(slice) | Event::Apply(slice)) => _ = slices.insert(slice.name_any(), slice),
+            Ok(Event::Delete(slice)) => _ = slices.remove(&slice.name_any()),
+            Ok(Event::InitDone) => listed = true,
+            Err(error) => tracing::debug!(%error, "the watch of EndpointSlices ended and will be restarted"),
+        }
+        if !listed {
+            continue;
+        }
+        let leads =
+            |endpoint: &&Endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false);
+        let endpoints = slices.values().flat_map(|slice| slice.endpoints.iter().flatten()).filter(leads);
+        let led: BTreeSet<String> =
+            endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect();
+        let ready = |pod: &&Pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
+        if led == pods.list(&selected).await?.items.iter().filter(ready).map(Pod::name_any).collect() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// As `kubectl rollout status` decides (kubectl `pkg/polymorphichelpers/rollout_status.go`), and every replica ready.

@@ -14,9 +14,9 @@ use crate::readiness::observed::one_line;
 use crate::readiness::{Change, Observed, pods, words};
 
 /// For everything together.
-const WITHIN: Duration = Duration::from_secs(2);
+const WITHIN: Duration = Duration::from_secs(5);
 /// Of that, for the event that a cause always has.
-const EVENT_WITHIN: Duration = Duration::from_secs(1);
+const EVENT_WITHIN: Duration = Duration::from_secs(3);
 /// More would push the cause off the screen.
 const SHOWN_EVENTS: usize = 8;
 /// How the kubelet begins in place of a log (`kuberuntime_container.go`, `GetContainerLogs`).
@@ -57,9 +57,10 @@ pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure
                 observed.apply(Change::Pod(Box::new(pod)));
             }
         }
-        // Late or unreadable, they are what is missing on the screen; the cause is known without them.
-        let _late = tokio::time::timeout(EVENT_WITHIN, events(&asked, &failure.cause, observed)).await;
-        logs(&asked, observed).await
+        let pod = loudest(&asked, observed);
+        // Late or unreadable, events are what is missing on the screen; the cause is known without them.
+        let events = tokio::time::timeout(EVENT_WITHIN, events(&asked, &failure.cause, observed));
+        tokio::join!(logs(&asked, pod), events).0
     };
     if let Ok(logs) = tokio::time::timeout(WITHIN, fetch).await {
         failure.logs = logs;
@@ -68,9 +69,12 @@ pub(super) async fn gather(asked: Question<'_>, observed: &mut Observed, failure
     let of_itself = if matches!(failure.cause, Cause::KeyNotIssued { .. }) { &[] } else { asked.objects };
     for owned in of_itself {
         let mut events = observed.events(&owned.key);
-        if !observed.pods_of(&owned.key).is_empty() {
+        let pods = observed.pods_of(&owned.key);
+        if !pods.is_empty() {
             events.retain(|event| !was_too_early(event));
         }
+        let started: Vec<_> = pods.iter().filter(|pod| pods::is_started(pod)).map(|pod| &pod.metadata.uid).collect();
+        events.retain(|event| !(is_unmounted(event) && started.contains(&&event.involved_object.uid)));
         failure.probes.extend(probes(&events));
         failure.events.extend(events.into_iter().filter(|event| !is_ordinary(event)).map(line));
     }
@@ -128,16 +132,19 @@ fn telling(cause: &Cause) -> Option<fn(&Event) -> bool> {
     }
 }
 
-/// Of one pod: the one that shows the failure, else the first that isn't ready.
-async fn logs(asked: &Question<'_>, observed: &Observed) -> Vec<LogTail> {
+/// The pod whose log says most: the one that shows the failure, else the first that isn't ready.
+fn loudest(asked: &Question<'_>, observed: &Observed) -> Option<Pod> {
     let pods: Vec<&Pod> = asked.objects.iter().flat_map(|owned| observed.pods_of(&owned.key)).collect();
     let named = pods.iter().find(|pod| asked.pod.is_some() && pod.metadata.name.as_deref() == asked.pod);
     let failed = |pod: &&&Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Failed"));
     let chosen = named.or_else(|| pods.iter().find(failed)).or_else(|| pods.iter().find(|pod| !pods::is_ready(pod)));
     // All are ready where a service works but issues no key.
-    let chosen = chosen.or(pods.last());
-    let Some(pod) = chosen else { return Vec::new() };
-    let Some(status) = pods::loudest_container(pod).filter(|status| !pods::never_ran(status)) else {
+    chosen.or(pods.last()).map(|pod| (*pod).clone())
+}
+
+async fn logs(asked: &Question<'_>, pod: Option<Pod>) -> Vec<LogTail> {
+    let Some(pod) = pod else { return Vec::new() };
+    let Some(status) = pods::loudest_container(&pod).filter(|status| !pods::never_ran(status)) else {
         return Vec::new();
     };
     let runs = [
@@ -177,7 +184,13 @@ async fn logs(asked: &Question<'_>, observed: &Observed) -> Vec<LogTail> {
     });
     let mut tails: Vec<LogTail> = join_all(tails).await.into_iter().flatten().collect();
     // In a crash loop the run "before" is the one whose log is current: once is enough.
-    if let [previous, current] = tails.as_slice()
+    if let [_, current] = tails.as_slice()
+        && current.ended.is_empty()
+        && current.lines.is_empty()
+    {
+        // It has just been started once more, and has nothing to say yet.
+        tails.truncate(1);
+    } else if let [previous, current] = tails.as_slice()
         && previous.lines == current.lines
     {
         let ended = previous.ended.clone();
@@ -225,6 +238,11 @@ fn is_ordinary(event: &Event) -> bool {
 fn was_too_early(event: &Event) -> bool {
     let message = event.message.as_deref().unwrap_or_default();
     event.reason.as_deref() == Some("FailedCreate") && message.contains("error looking up service account")
+}
+
+/// That a volume could not be mounted (yet): of a pod that has started, that explains nothing.
+fn is_unmounted(event: &Event) -> bool {
+    event.reason.as_deref() == Some("FailedMount")
 }
 
 fn line(event: &Event) -> EventLine {

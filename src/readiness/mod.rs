@@ -32,6 +32,9 @@ pub struct Limits {
     /// How long a service without a readiness check must have been running before it counts as ready: Kubernetes calls it
     /// ready at once, and one that ends right after its start would pass for a success.
     pub steady: Duration,
+    /// Within what time a kubelet tries again what it could not do for lack of an object: ten seconds, and up to half as much more
+    /// (`backOffPeriod` and `workerBackOffPeriodJitterFactor` in upstream's `pkg/kubelet/kubelet.go` and `pod_workers.go`).
+    pub retried: Duration,
 }
 
 impl Default for Limits {
@@ -41,6 +44,7 @@ impl Default for Limits {
             unschedulable: Duration::from_secs(30),
             settling: Duration::from_secs(10),
             steady: Duration::from_millis(300),
+            retried: Duration::from_secs(20),
         }
     }
 }

@@ -11,10 +11,12 @@ use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, ListParams, ObjectList};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, ObjectList};
 use kube::client::Body;
 use kube::config::Kubeconfig;
 use kube::core::Request;
+use serde::de::DeserializeOwned;
 
 use super::{Removed, remove_namespace};
 use crate::cluster::refusal::in_words;
@@ -26,6 +28,9 @@ use crate::objects::{MANAGED_BY, SESSION};
 
 /// How long a cluster may take to answer at all.
 const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long a session may take from its namespace to its lease, its next object.
+const MOVING_IN: Duration = Duration::from_secs(60);
 
 /// Why something abandoned could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +110,17 @@ pub struct Found {
 /// # Errors
 /// When the cluster doesn't answer or refuses.
 pub async fn on_cluster(client: &kube::Client, cluster: &str, server: &str) -> kube::Result<Vec<Found>> {
+    let (leases, now) = of_sessions::<Lease>(client, "/apis/coordination.k8s.io/v1/leases").await?;
+    Ok(leases.iter().filter_map(|lease| found(lease, now, cluster, server)).collect())
+}
+
+/// All objects of a kind that look like sessions', and the cluster's time.
+async fn of_sessions<K>(client: &kube::Client, path: &str) -> kube::Result<(Vec<K>, Timestamp)>
+where
+    K: Clone + DeserializeOwned,
+{
     let parameters = ListParams::default().labels(&format!("{MANAGED_BY}=envctl,{SESSION}"));
-    let request =
-        Request::new("/apis/coordination.k8s.io/v1/leases").list(&parameters).map_err(kube::Error::BuildRequest)?;
+    let request = Request::new(path).list(&parameters).map_err(kube::Error::BuildRequest)?;
     let response = client.send(request.map(Body::from)).await?;
     // By the cluster's own clock: another machine's session must not be judged by this machine's.
     let date = response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
@@ -118,9 +131,8 @@ pub async fn on_cluster(client: &kube::Client, cluster: &str, server: &str) -> k
         let status = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
         return Err(kube::Error::Api(status));
     }
-    let leases: ObjectList<Lease> = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
-    let now = now.unwrap_or_else(Timestamp::now);
-    Ok(leases.items.iter().filter_map(|lease| found(lease, now, cluster, server)).collect())
+    let list: ObjectList<K> = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
+    Ok((list.items, now.unwrap_or_else(Timestamp::now)))
 }
 
 fn found(lease: &Lease, now: Timestamp, cluster: &str, server: &str) -> Option<Found> {
@@ -140,15 +152,21 @@ fn found(lease: &Lease, now: Timestamp, cluster: &str, server: &str) -> Option<F
     Some(Found { lodged, holder: spec.holder_identity.clone().unwrap_or_default(), silent, expired: silent > length })
 }
 
-/// Namespaces that look like sessions' but have no lease that says so: for people to judge.
+/// Namespaces that look like sessions' but have no lease that says so: for people to judge. Those that are just coming up or on their way
+/// out have none yet, or no more.
 ///
 /// # Errors
 /// When the cluster doesn't answer or refuses.
 pub async fn unaccounted(client: &kube::Client, known: &[Found]) -> kube::Result<Vec<String>> {
-    let parameters = ListParams::default().labels(&format!("{MANAGED_BY}=envctl,{SESSION}"));
-    let namespaces = Api::<Namespace>::all(client.clone()).list(&parameters).await?;
-    let names = namespaces.items.into_iter().filter_map(|namespace| namespace.metadata.name);
+    let (namespaces, now) = of_sessions::<Namespace>(client, "/api/v1/namespaces").await?;
+    let stay = namespaces.into_iter().filter(|namespace| is_settled(&namespace.metadata, now));
+    let names = stay.filter_map(|namespace| namespace.metadata.name);
     Ok(names.filter(|name| !known.iter().any(|found| found.lodged.namespace == *name)).collect())
+}
+
+fn is_settled(namespace: &ObjectMeta, now: Timestamp) -> bool {
+    let is_new = namespace.creation_timestamp.as_ref().is_some_and(|made| now < made.0 + MOVING_IN);
+    namespace.deletion_timestamp.is_none() && !is_new
 }
 
 #[cfg(test)]
@@ -180,6 +198,16 @@ mod tests {
         assert_eq!(judged(&lease(early, late)), Some((60, false)));
         assert_eq!(judged(&lease("2026-01-01T13:00:00.000000Z", late)), Some((0, false)));
         assert_eq!(judged(&lease("2026-01-01T11:50:00.000000Z", early)), Some((600, false)));
+    }
+
+    #[test]
+    fn a_namespace_that_comes_or_goes_is_not_told_of() {
+        let now = "2026-01-01T12:00:00Z".parse().expect("a time");
+        let settled = |metadata| is_settled(&serde_json::from_value(metadata).expect("metadata"), now);
+        assert!(settled(json!({"creationTimestamp": "2026-01-01T11:58:00Z"})));
+        assert!(!settled(json!({"creationTimestamp": "2026-01-01T11:59:30Z"})));
+        let going = json!({"creationTimestamp": "2026-01-01T11:58:00Z", "deletionTimestamp": "2026-01-01T11:59:00Z"});
+        assert!(!settled(going));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::held;
 use crate::cluster::tenancy::record::Lodged;
 use crate::{objects, reading};
 
+/// How long the API server may take to carry out the last request of an agent that was killed meanwhile.
+const IN_FLIGHT: Duration = Duration::from_secs(3);
+
 /// What became of a namespace that was to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removed {
@@ -28,7 +31,12 @@ pub enum Removed {
 /// When the cluster doesn't answer or refuses.
 pub async fn remove_namespace(client: &kube::Client, lodged: &Lodged, patience: Duration) -> kube::Result<Removed> {
     let api: Api<Namespace> = Api::all(client.clone());
-    let Some(found) = api.get_opt(&lodged.namespace).await? else { return Ok(Removed::Gone) };
+    let mut found = api.get_opt(&lodged.namespace).await?;
+    if found.is_none() && lodged.uid.is_none() {
+        // Its agent was killed while it asked for it, and may have been heard: gone too soon, it would stay for ever.
+        found = tokio::time::timeout(IN_FLIGHT, appears(client, &lodged.namespace)).await.ok();
+    }
+    let Some(found) = found else { return Ok(Removed::Gone) };
     let Some(uid) = found.metadata.uid.clone().filter(|_| is_ours(&found, lodged)) else { return Ok(Removed::NotOurs) };
     if found.metadata.deletion_timestamp.is_none() {
         let parameters = DeleteParams {
@@ -57,6 +65,20 @@ fn is_ours(found: &Namespace, lodged: &Lodged) -> bool {
     match &lodged.uid {
         Some(uid) => found.metadata.uid.as_ref() == Some(uid),
         None => found.metadata.labels.as_ref().and_then(|labels| labels.get(objects::SESSION)) == Some(&lodged.session),
+    }
+}
+
+/// Resolves when a namespace of this name is there.
+async fn appears(client: &kube::Client, name: &str) -> Namespace {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut stream = reading::watch::<Namespace>(client.clone(), None, config);
+    loop {
+        match stream.try_next().await {
+            Ok(Some(watcher::Event::InitApply(found) | watcher::Event::Apply(found))) => return found,
+            Ok(Some(_)) => {}
+            Ok(None) => std::future::pending().await,
+            Err(error) => tracing::debug!(%error, "the watch of a namespace ended and will be restarted"),
+        }
     }
 }
 

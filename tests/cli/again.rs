@@ -164,7 +164,7 @@ fn two_runs_of_a_job_do_not_meet() {
     };
     let meeting = "mkfifo /data/here 2>/dev/null; echo > /data/here; sleep 100000 & wait";
     context.write("envctl.yaml", &format!("{IMAGES}{}", file("first", meeting)));
-    let mut first = context.start(&["up", "--keep", "--wait-timeout", "3s"]);
+    let mut first = context.start(&["up", "--keep", "--wait-timeout", "10s"]);
     first.until("service a: ready");
     inside(&context, "a", "mkfifo /data/here 2>/dev/null; cat /data/here");
     assert_eq!(first.end(&context).code, Some(3), "it never completes, and stays");

@@ -123,9 +123,9 @@ fn what_is_kept_after_a_failure_is_shown_and_goes_with_down() {
 fn never_ready_within_the_time_given() {
     let context = Context::new();
     context.write_service("sleep 100000 & wait", "    ready: { exec: [sh, -c, \"echo not yet; exit 1\"] }\n");
-    let ran = context.run(&["up", "--wait-timeout", "1s"]);
+    let ran = context.run(&["up", "--wait-timeout", "5s"]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
-    assert!(screen(&ran).contains("web failed: not ready within 1s"), "{ran:?}");
+    assert!(screen(&ran).contains("web failed: not ready within 5s"), "{ran:?}");
     assert_nothing_is_left(&context);
 }
 
@@ -176,7 +176,7 @@ fn a_disk_that_fills_up() {
             "mount -t tmpfs -o size=256k,mode=700 tmpfs \"$ENVCTL_STATE_DIR\" || exit 99
             mkdir -m 700 \"$ENVCTL_STATE_DIR/sessions\"
             head -c $((4096 * (63 - {pages}))) /dev/zero >\"$ENVCTL_STATE_DIR/fill\"
-            \"$0\" up --wait-timeout 3s; code=$?
+            \"$0\" up --wait-timeout 15s; code=$?
             \"$0\" down >/dev/null 2>&1
             ls -A \"$ENVCTL_STATE_DIR/sessions\"
             exit $code"

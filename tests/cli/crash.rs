@@ -21,10 +21,16 @@ const TIMES: u16 = 100;
 /// Moments in milliseconds after the start, evenly spread with a random part each, over half as long again as one whole `up`
 /// takes on this machine: most fall before it is ready, many after.
 fn moments(context: &Context) -> Vec<u16> {
-    let start = Instant::now();
-    assert_eq!(context.run(&["up"]).code, Some(0));
-    let step = u16::try_from(start.elapsed().as_millis() * 3 / 2 / u128::from(TIMES)).unwrap().max(1);
-    assert_eq!(context.run(&["down"]).code, Some(0));
+    let whole = || {
+        let start = Instant::now();
+        assert_eq!(context.run(&["up"]).code, Some(0));
+        let took = start.elapsed().as_millis();
+        assert_eq!(context.run(&["down"]).code, Some(0));
+        took
+    };
+    // The shortest: other tests begin beside this one.
+    let whole = (0..3).map(|_| whole()).min().unwrap();
+    let step = u16::try_from(whole * 3 / 2 / u128::from(TIMES)).unwrap().max(1);
     let moment = |index| {
         let random = std::collections::hash_map::RandomState::new();
         let random = std::hash::BuildHasher::hash_one(&random, index);

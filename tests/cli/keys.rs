@@ -289,7 +289,8 @@ fn a_key_is_issued_anew_when_its_time_is_over() {
     };
     let record: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_ne!(record["SHORT"]["value"], value(&first).as_str());
-    assert_eq!(record["SHORT"]["former"][0], value(&first).as_str());
+    // On a slow machine it was not the first by then.
+    assert!(record["SHORT"]["former"].as_array().unwrap().contains(&value(&first).into()), "{record}");
 }
 
 /// Every file below a directory, by its path there.

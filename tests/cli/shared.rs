@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::context::{Context, ENVCTL};
+use super::traces::wait_for_none;
 
 pub fn project() -> Context {
     let context = Context::new();
@@ -94,7 +95,7 @@ fn fifty_at_once_share_one_and_the_last_takes_it_down() {
     last.kill();
     gone(&context, &session);
     assert!(context.session_directories().is_empty());
-    assert_eq!(context.processes(), Vec::<String>::new());
+    wait_for_none(context.home());
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn the_one_that_brings_it_up_may_be_killed_meanwhile() {
     let session = second.session.clone();
     second.let_go();
     gone(&context, &session);
-    assert_eq!(context.processes(), Vec::<String>::new());
+    wait_for_none(context.home());
 }
 
 #[test]
@@ -142,10 +143,10 @@ fn runs_are_apart_and_one_in_the_linger_is_taken_up_again() {
 #[test]
 fn a_time_limit_ends_it_whoever_uses_it() {
     let context = project();
-    let process = Process::attached(Process::started(&mut run(&context, "r", &["--time-limit", "2s"])));
+    let process = Process::attached(Process::started(&mut run(&context, "r", &["--time-limit", "6s"])));
     gone(&context, &process.session);
     process.let_go();
-    assert_eq!(context.processes(), Vec::<String>::new());
+    wait_for_none(context.home());
 }
 
 #[test]
@@ -213,5 +214,5 @@ fn tests_with_a_process_each_attach_by_the_client() {
     process.let_go();
     assert_eq!(context.run(&["ls", "-o", "name"]).stdout, "demo-ID\n");
     assert_eq!(context.run(&["down"]).code, Some(0));
-    assert_eq!(context.processes(), Vec::<String>::new());
+    wait_for_none(context.home());
 }

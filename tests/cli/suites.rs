@@ -123,7 +123,11 @@ fn a_timeout_ends_everything_the_suite_began() {
 
 #[test]
 fn a_daemon_that_is_left_running_is_named_and_ended() {
-    let context = project(&[("daemon", "", "setsid sh \"$0.child\" >/dev/null 2>&1 </dev/null &\nsleep 0.2\nexit 0")]);
+    let context = project(&[(
+        "daemon",
+        "",
+        "setsid sh \"$0.child\" >/dev/null 2>&1 </dev/null &\nuntil [ \"$(cat /proc/$!/comm)\" = sleep ]; do :; done\nexit 0",
+    )]);
     context.write("suites/daemon.child", "exec sleep 86400\n");
     let ran = context.run(&["test", "daemon", "--result", "r.json"]);
     assert_eq!(code(&ran), 0, "{ran:?}");
@@ -226,6 +230,8 @@ fn a_session_that_ends_under_a_suite_is_the_environments_failure() {
     assert_eq!(code(&ran), 125, "{ran:?}");
     assert!(ran.stderr.contains("long: lost its session"), "{ran:?}");
     assert_eq!(document(&context, "r.json")["reason"], "SessionLost");
+    // The kernel ends what the agent had, beside the agent's own end.
+    wait_for_none(context.home());
     nothing_is_left(&context);
 }
 

@@ -16,7 +16,7 @@ use super::traces;
 /// Ready a moment after its start, by itself.
 fn slow(context: &Context, word: &str) {
     context.write_service(
-        "trap 'exit 0' TERM\nsleep 1; echo yes >/tmp/ready\nsleep 100000 & wait",
+        "trap 'exit 0' TERM\nsleep 3; echo yes >/tmp/ready\nsleep 100000 & wait",
         &format!("    env: {{ WORD: {word} }}\n    ready: {{ exec: [test, -e, /tmp/ready] }}\n"),
     );
 }

@@ -217,6 +217,27 @@ fn logs_follow_and_look_back() {
 }
 
 #[test]
+fn every_run_is_followed_once_however_soon_the_next_begins() {
+    let context = Context::new();
+    context.write_service(
+        "trap 'exit 0' TERM\nrun=$(cat /data/run 2>/dev/null || echo 0)\n[ $run = 0 ] && mkfifo /data/go\necho run $run\n\
+         echo $((run + 1)) >/data/run\n[ $run = 0 ] && read -r go </data/go\n[ $run = 3 ] || exit 1\nsleep 100000 & wait",
+        "    volumes: { /data: { name: data } }\n",
+    );
+    up(&context);
+    let mut following = context.start(&["logs", "-f"]);
+    let mut lines = BufReader::new(following.child.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), "web | run 0");
+    _ = context.run(&["exec", "web", "--", "sh", "-c", "echo go >/data/go"]);
+    let rest: Vec<String> = (1..4).map(|_| next()).collect();
+    assert_eq!(rest, ["web | run 1", "web | run 2", "web | run 3"]);
+    assert_eq!(context.run(&["down"]).code, Some(0));
+    assert!(lines.next().is_none_or(|line| line.is_err()), "nothing twice");
+    assert!(following.child.wait().unwrap().code().is_some());
+}
+
+#[test]
 fn exec_passes_input_and_signals() {
     let context = shop_context();
     up(&context);

@@ -133,7 +133,11 @@ impl Rig {
 
     #[track_caller]
     pub fn docker(&self, arguments: &[&str]) -> String {
-        Ran::of(self.command("docker", arguments).output().expect("docker runs")).succeeded().stdout.trim().to_owned()
+        self.try_docker(arguments).succeeded().stdout.trim().to_owned()
+    }
+
+    pub fn try_docker(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command("docker", arguments).output().expect("docker runs"))
     }
 
     /// Streams the engine's events, of the last minute too, that tell of containers of this home that are gone.

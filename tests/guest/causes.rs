@@ -38,14 +38,14 @@ fn a_crash_that_is_still_within_its_budget_when_time_is_over() {
 
 #[test]
 fn more_memory_than_any_node_has() {
-    let Some(ran) = fails("resources: { memory: 900Ti }", "8s") else { return };
+    let Some(ran) = fails("resources: { memory: 900Ti }", "20s") else { return };
     assert!(ran.stderr.contains("[Unschedulable]") && ran.stderr.contains("Insufficient memory"), "{}", ran.stderr);
 }
 
 #[test]
 fn a_probe_that_fails() {
     let service = "ports: { http: 8080 }, ready: { exec: [/bin/sh, -c, 'echo not migrated; exit 1'] }";
-    let Some(ran) = fails(service, "15s") else { return };
+    let Some(ran) = fails(service, "30s") else { return };
     assert!(ran.stderr.contains("[NeverReady]"), "{}", ran.stderr);
     assert!(ran.stderr.contains("Readiness") && ran.stderr.contains("not migrated"), "{}", ran.stderr);
     assert!(ran.stderr.contains("| hello listens on 8080"), "{}", ran.stderr);

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::agents;
-use crate::rig::Rig;
+use crate::rig::{ENVIRONMENT, Rig};
 
 /// The line by which the node's container is there and the cluster is not.
 const BEGUN: &str = "cluster: Starting control-plane";
@@ -58,6 +58,13 @@ fn killed_at_any_step_with_all_that_it_started_it_goes_on_with_the_next_up() {
         "service web: applying",
         "service web: starting",
     ] {
+        if step.starts_with("service web") {
+            // Else it might be up before it is killed.
+            rig.write(
+                "envctl.yaml",
+                &ENVIRONMENT.replace("CLUSTER", "kind").replace("{ http: { path: /, port: http } }", "{ tcp: 9 }"),
+            );
+        }
         let (mut child, lines) = rig.start(&["up"]);
         let mut said = Vec::new();
         let reached = lines.map_while(Result::ok).any(|line| {
@@ -74,6 +81,7 @@ fn killed_at_any_step_with_all_that_it_started_it_goes_on_with_the_next_up() {
         }
         assert!(!child.wait().expect("it ends").success(), "{step}");
     }
+    rig.write("envctl.yaml", &ENVIRONMENT.replace("CLUSTER", "kind"));
     rig.envctl(&["up", "--session", "after"]).succeeded();
     assert!(rig.answer("after").ends_with("first\n"));
     rig.envctl(&["down", "--session", "after"]).succeeded();

@@ -67,7 +67,7 @@ fn a_job_runs_to_its_end() {
 #[test]
 fn an_unknown_image_says_how_to_map_it() {
     let Some(_) = kubectl(&["run", "unknown", "--image=nobody/knows:1"]) else { return };
-    let waiting = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}";
+    let waiting = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull";
     kubectl(&["wait", waiting, "pod/unknown", "--timeout=30s"]);
     let pod = kubectl(&["get", "pod", "unknown", "-o", "json"]).expect("it is here").json();
     let state = &pod["status"]["containerStatuses"][0]["state"]["waiting"];

@@ -15,7 +15,7 @@ fn in_the_middle_of_an_up() {
     let Some(server) = ApiServer::take() else { return };
     let rig = Rig::new().expect("a cluster");
     chain(&rig);
-    let mut up = rig.command(&["up", "--wait-timeout", "20s"]).stderr(Stdio::piped()).spawn().expect("envctl runs");
+    let mut up = rig.command(&["up", "--wait-timeout", "40s"]).stderr(Stdio::piped()).spawn().expect("envctl runs");
     let mut stderr = BufReader::new(up.stderr.take().expect("a pipe"));
     let mut said = String::new();
     while !said.contains("service first: ready") {

@@ -68,7 +68,7 @@ fn settings() {
         let keyless = service("three", "needs: [settings], env: { A: { secret: { name: there, key: a } } }");
         fails(stage, "no such key", &(manifest + &keyless));
         let volume = service("four", "volumes: { /config: { configMap: absent } }");
-        fails_with(stage, "no such config map for a volume", &volume, &["--wait-timeout", "10s"]);
+        fails_with(stage, "no such config map for a volume", &volume, &["--wait-timeout", "30s"]);
     });
 }
 
@@ -104,10 +104,12 @@ fn probes() {
         let probe = |name: &str, program: &str, ready: &str| {
             service(
                 name,
-                &format!("image: {IMAGE}, {program}, ports: {{ http: 8080 }}, ready: {{ {ready}, interval: 1s }}"),
+                &format!(
+                    "image: {IMAGE}, {program}, ports: {{ http: 8080 }}, ready: {{ {ready}, interval: 1s, timeout: 10s }}"
+                ),
             )
         };
-        let soon = ["--wait-timeout", "10s"];
+        let soon = ["--wait-timeout", "20s"];
         let silent = "command: [sh, -c, 'echo idle; sleep 1000']";
         let http = "http: { path: /, port: http }";
         fails_with(stage, "nobody listens", &probe("silent", silent, http), &soon);

@@ -10,7 +10,7 @@ fn web(stage: &Stage, ready: &str) {
 }
 
 const GOOD: &str = "http: { path: /, port: http }";
-const NEVER: &str = "exec: [sh, -c, 'echo never; exit 1']";
+const NEVER: &str = "exec: [sh, -c, 'echo never; exit 1'], timeout: 10s";
 
 #[test]
 fn interrupted() {
@@ -21,7 +21,7 @@ fn interrupted() {
         up.interrupt();
         stage.end("up", up);
         stage.ls("nothing is left", &[]);
-        stage.envctl("out of time", &["up", "--wait-timeout", "10s"]);
+        stage.envctl("out of time", &["up", "--wait-timeout", "20s"]);
         stage.ls("nothing is left either", &[]);
         stage.envctl("kept", &["up", "--keep", "--wait-timeout", "20s"]);
         stage.envctl("ps of what is kept", &["ps"]);
@@ -59,6 +59,7 @@ fn killed() {
         stage.envctl("what gc would do", &["gc", "--dry-run", "-o", "name"]);
         stage.envctl("gc", &["gc"]);
         stage.envctl("gc again", &["gc"]);
+        web(stage, NEVER);
         let mut up = stage.start(&["up"]);
         up.until("service web: applying");
         stage.kill_agent();

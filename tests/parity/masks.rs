@@ -80,8 +80,24 @@ impl Masks {
             words.into_iter().map(|word| if word.starts_with('×') { word.trim_start_matches(uncounted) } else { word });
         // The API server of a kind cluster is at a port of this machine.
         let words = words.collect::<Vec<_>>().join(" ").replace(" :", ":").replace("https://ADDRESS", "https://SERVER");
-        format!("{}{words}", &masked[..indent]).replace(" after 1 s", "").trim_end().to_owned()
+        without_durations(&format!("{}{words}", &masked[..indent])).trim_end().to_owned()
     }
+}
+
+/// Without how long a program ran.
+fn without_durations(line: &str) -> String {
+    let mut parts = line.split(" after ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |line, part| {
+        let after = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        match after
+            .strip_prefix(" s")
+            .filter(|rest| after.len() < part.len() && !rest.starts_with(char::is_alphanumeric))
+        {
+            Some(rest) => line + rest,
+            None => line + " after " + part,
+        }
+    })
 }
 
 fn uncounted(c: char) -> bool {

@@ -21,6 +21,10 @@ use crate::cluster::refusal::in_words;
 /// How many times a lease is renewed in its length: a renewal may fail, and a laptop sleep for most of it.
 const RENEWALS: u32 = 4;
 
+/// How long a renewal may take although the lease is over by then: whoever was stopped for long (by a debugger, a busy machine) asks
+/// once whether the session is still there before calling it lost.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
 /// What the keeper tells.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -68,7 +72,7 @@ impl Keeper {
         let mut renewed = Instant::now();
         let lost = loop {
             tokio::time::sleep(self.length / RENEWALS).await;
-            let over = renewed + self.length;
+            let over = (renewed + self.length).max(Instant::now() + ATTEMPT);
             let error = match timeout_at(over, self.contact.patiently(|| self.renew(switch.is_ok()))).await {
                 Ok(Ok(None)) => {
                     renewed = Instant::now();

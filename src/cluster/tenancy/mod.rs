@@ -11,6 +11,7 @@ pub mod objects;
 pub mod record;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub enum MoveInError {
 pub struct Lodging {
     contact: Arc<Contact>,
     lodged: Mutex<Lodged>,
+    asked_for: AtomicBool,
     directory: PathBuf,
     lease: Duration,
     state: watch::Sender<State>,
@@ -62,6 +64,7 @@ impl Lodging {
         Self {
             contact: Arc::new(Contact::new(client)),
             lodged: Mutex::new(lodged),
+            asked_for: AtomicBool::new(false),
             directory: directory.to_owned(),
             lease,
             state: watch::Sender::new(State::default()),
@@ -81,20 +84,28 @@ impl Lodging {
         self.lodged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the namespace was asked for, and may therefore be there.
+    pub fn is_asked_for(&self) -> bool {
+        self.asked_for.load(Ordering::Relaxed)
+    }
+
     /// Makes the namespace, and begins to say that the session is alive.
     ///
     /// # Errors
     /// [`MoveInError`]; then nothing was made.
     pub async fn move_in(&self, applier: &Applier, namespace: &Value) -> Result<Applied, MoveInError> {
         self.lodged().write(&self.directory)?;
-        let applied = match applier.create(namespace).await {
-            Err(ApplyError::Refused { code: 409, .. }) => {
-                // Not ours: there is nothing to take away.
-                Lodged::remove(&self.directory)?;
+        self.asked_for.store(true, Ordering::Relaxed);
+        let created = applier.create(namespace).await;
+        if let Err(ApplyError::Refused { code: code @ 400..500, .. }) = &created {
+            // There is nothing of ours to take away.
+            self.asked_for.store(false, Ordering::Relaxed);
+            Lodged::remove(&self.directory)?;
+            if *code == 409 {
                 return Err(MoveInError::Taken(self.lodged().namespace));
             }
-            other => other?,
-        };
+        }
+        let applied = created?;
         let lodged = {
             let mut lodged = self.lodged.lock().unwrap_or_else(PoisonError::into_inner);
             lodged.uid = Some(applied.expected.uid.clone());

@@ -69,8 +69,12 @@ impl Walk<'_> {
     /// When the first finding's own clock runs out.
     pub(super) fn next_clock(&self) -> Option<Instant> {
         let watches = self.unwatched.values().map(|unwatched| unwatched.since + self.around.options.limits.settling);
-        let clocks = self.runs.iter().filter(|run| run.stage == Stage::Starting).filter_map(|run| match &run.finding {
+        let starting = self.runs.iter().enumerate().filter(|(_, run)| run.stage == Stage::Starting);
+        let clocks = starting.filter_map(|(index, run)| match &run.finding {
             Some((Finding { patience: Patience::For(time), .. }, since)) => Some(*since + *time),
+            Some((Finding { patience: Patience::UntilGraphSettles, .. }, since)) => {
+                (!self.may_still_be_made(index)).then(|| self.tried_again(*since))
+            }
             _ => run.steady.map(|(_, since)| since + self.around.options.limits.steady),
         });
         clocks.chain(watches).min()
@@ -164,7 +168,7 @@ impl Walk<'_> {
         let over = match finding.patience {
             Patience::None => true,
             Patience::For(time) => now >= since + time,
-            Patience::UntilGraphSettles => !self.may_still_be_made(index),
+            Patience::UntilGraphSettles => !self.may_still_be_made(index) && now >= self.tried_again(since),
         };
         let detail = finding.message.clone();
         self.runs[index].finding = Some((finding.clone(), since));
@@ -226,8 +230,17 @@ impl Walk<'_> {
         })
     }
 
+    /// When a pod that lacked something has tried again since the last of what could have made it was ready: at once if it was not missed
+    /// before that.
+    fn tried_again(&self, since: Instant) -> Instant {
+        self.made_last.filter(|made| *made > since).map_or(since, |made| made + self.around.options.limits.retried)
+    }
+
     pub(super) fn ready(&mut self, index: usize) {
         let run = &mut self.runs[index];
+        if run.node.id.kind != NodeKind::Service {
+            self.made_last = Some(Instant::now());
+        }
         (run.stage, run.started, run.finding, run.steady, run.told) = (Stage::Ready, true, None, None, false);
         run.detail.clear();
         let id = run.node.id.clone();

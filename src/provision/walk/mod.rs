@@ -130,6 +130,8 @@ pub(super) struct Walk<'a> {
     pub observed: Observed,
     watches: Watches,
     changes: mpsc::Receiver<Change>,
+    /// When the last manifest, job or key was ready, of those that may make what pods lack.
+    made_last: Option<Instant>,
     /// Kinds whose first list is still to come; only waited for when there is something to compare with.
     unsynced: HashSet<String>,
     /// Kinds that the API refuses to have watched, since when: that may pass while a namespace is new.
@@ -212,6 +214,7 @@ impl<'a> Walk<'a> {
             changes,
             unsynced: first_lists.iter().map(|kind| (*kind).to_owned()).collect(),
             unwatched: BTreeMap::new(),
+            made_last: None,
             silent_since: None,
             planned,
             runnable: HashSet::new(),
@@ -309,7 +312,10 @@ impl<'a> Walk<'a> {
                 },
                 Some(made) = self.making.next() => self.made(made)?,
                 Some(change) = self.changes.recv() => self.changed(change)?,
-                () = until(clock) => {}
+                // Where this was late itself, what happened meanwhile counts, not only that time has passed.
+                () = until(clock) => if let Ok(change) = self.changes.try_recv() {
+                    self.changed(change)?;
+                },
             }
         }
     }

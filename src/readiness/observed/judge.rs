@@ -151,7 +151,9 @@ impl Observed {
         }
         let event = self.events_of(pod).rfind(|event| event.reason.as_deref() == Some("FailedMount"))?;
         let message = event.message.as_deref()?;
-        message.contains("not found").then(|| Finding {
+        // The cluster's own: a controller makes it in each new namespace, maybe a moment after the first pod.
+        let is_made = message.contains("configmap \"kube-root-ca.crt\" not found");
+        (message.contains("not found") && !is_made).then(|| Finding {
             cause: Cause::MissingConfig,
             message: format!("a volume cannot be mounted: {}", one_line(message)),
             hint: None,

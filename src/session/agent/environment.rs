@@ -272,6 +272,9 @@ impl Environment {
 
     async fn move_out(&self, lodging: &Lodging, patience: Duration) -> Vec<String> {
         lodging.rest().await;
+        if !lodging.is_asked_for() {
+            return Vec::new();
+        }
         let lodged = lodging.lodged();
         let (client, ledger) = (self.provisioner.client(), self.provisioner.ledger());
         match teardown::move_out(&client, &lodged, ledger, &self.needs, patience).await {
