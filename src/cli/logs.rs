@@ -207,29 +207,28 @@ struct Reader {
 
 impl Reader {
     async fn read(mut self, parameters: LogParams) {
-        let first = self.pass_on(&parameters, None).await;
+        let mut going_on = self.pass_on(&parameters).await;
         // Of what was left out on purpose, nothing comes later.
         let is_part = parameters.tail_lines.is_some() || parameters.since_seconds.is_some();
         let later = LogParams { tail_lines: None, since_seconds: None, ..parameters };
         let before = LogParams { previous: true, follow: false, ..later.clone() };
-        let mut going_on = first;
         while going_on && self.runs.changed().await.is_ok() {
-            let shown = self.last.clone();
-            if !later.previous && (shown.is_some() || !is_part) {
-                self.pass_on(&before, shown.as_deref()).await;
+            if !later.previous && (self.last.is_some() || !is_part) {
+                self.pass_on(&before).await;
             }
-            going_on = self.pass_on(&later, shown.as_deref()).await;
+            going_on = self.pass_on(&later).await;
         }
     }
 
-    /// Lines that were written after that time, to the end of the run. `false`: nobody wants them any more.
-    async fn pass_on(&mut self, parameters: &LogParams, after: Option<&str>) -> bool {
+    /// Lines that were written after the last one that was passed on, to the end of the run. `false`: nobody wants them any more.
+    async fn pass_on(&mut self, parameters: &LogParams) -> bool {
+        let after = self.last.clone();
         // A pod that is removed meanwhile has no more lines; the watch goes on with the others.
         let Ok(stream) = self.api.log_stream(&self.name, parameters).await else { return true };
         let mut lines = stream.lines();
         while let Ok(Some(line)) = lines.try_next().await {
             let line = parsed(&self.node, &line);
-            if after.is_some_and(|after| line.time.as_str() <= after) {
+            if after.as_ref().is_some_and(|after| line.time <= *after) {
                 continue;
             }
             self.last = Some(line.time.clone());

@@ -7,7 +7,7 @@ use clap::Args;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
@@ -21,6 +21,7 @@ use super::exit::Exit;
 use super::{Context, FileFlag, cluster};
 use crate::cluster::refusal::in_words;
 use crate::error::Error;
+use crate::plan::NodeKind;
 use crate::readiness::pods::is_ready;
 use crate::session::launch;
 use crate::session::protocol::{Reply, Request};
@@ -203,8 +204,12 @@ pub async fn until(client: &kube::Client, name: &str, condition: Condition, dead
         match condition {
             Condition::Ready => {
                 let ready = |deployment: Option<&Deployment>| deployment.is_some_and(is_rolled_out);
-                await_condition(deployments, name, ready).await.map_err(|error| error.to_string())?;
-                until_led_to(client, name).await.map_err(|error| in_words(&error).into_owned())
+                let deployment = await_condition(deployments, name, ready).await.map_err(|error| error.to_string())?;
+                match deployment {
+                    Some(deployment) => until_led_to(client, name, &deployment).await,
+                    None => Ok(()),
+                }
+                .map_err(|error| in_words(&error).into_owned())
             }
             Condition::Complete => {
                 let jobs: Api<Job> = Api::default_namespaced(client.clone());
@@ -231,12 +236,16 @@ pub async fn until(client: &kube::Client, name: &str, condition: Condition, dead
 
 /// Returns once whoever goes by the service's name is led to its ready pods and to no others: the controller of its EndpointSlices and the
 /// Deployment's know nothing of each other.
-async fn until_led_to(client: &kube::Client, name: &str) -> kube::Result<()> {
-    let service = Api::<Service>::default_namespaced(client.clone()).get_opt(name).await?;
-    // Without ports it has no Service; what else may have its name is somebody else's; one that is swapped selects nothing.
-    let own = service.filter(|service| service.labels().contains_key(objects::NODE));
-    let Some(selector) = own.and_then(|service| service.spec?.selector) else { return Ok(()) };
-    let selected = selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+async fn until_led_to(client: &kube::Client, name: &str, deployment: &Deployment) -> kube::Result<()> {
+    let spec = deployment.spec.as_ref();
+    let containers = spec.and_then(|spec| spec.template.spec.as_ref()).map_or(&[][..], |pod| &pod.containers);
+    // Without ports it has no Service; a manifest's may have none, or one that leads elsewhere.
+    let is_service = deployment.labels().get(objects::NODE_KIND).is_some_and(|kind| kind == NodeKind::Service.word());
+    if !is_service || containers.iter().all(|container| container.ports.is_none()) {
+        return Ok(());
+    }
+    let selector = spec.and_then(|spec| spec.selector.match_labels.as_ref()).into_iter().flatten();
+    let selected = selector.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     let (pods, selected) = (Api::<Pod>::default_namespaced(client.clone()), ListParams::default().labels(&selected));
     let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={name}"));
     let mut events = reading::watch::<EndpointSlice>(client.clone(), Some(client.default_namespace()), config);

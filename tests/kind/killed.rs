@@ -60,10 +60,10 @@ fn killed_at_any_step_with_all_that_it_started_it_goes_on_with_the_next_up() {
     ] {
         if step.starts_with("service web") {
             // Else it might be up before it is killed.
-            rig.write(
-                "envctl.yaml",
-                &ENVIRONMENT.replace("CLUSTER", "kind").replace("{ http: { path: /, port: http } }", "{ tcp: 9 }"),
-            );
+            let never = ENVIRONMENT
+                .replace("{ http: 8080 }", "{ http: 8080, none: 9 }")
+                .replace("{ http: { path: /, port: http } }", "{ tcp: none }");
+            rig.write("envctl.yaml", &never.replace("CLUSTER", "kind"));
         }
         let (mut child, lines) = rig.start(&["up"]);
         let mut said = Vec::new();
