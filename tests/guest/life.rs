@@ -46,6 +46,23 @@ fn an_address_leads_to_a_ready_pod_also_after_the_pod_was_replaced() {
 }
 
 #[test]
+fn what_a_pod_lacks_may_be_made_after_it_was_missed() {
+    let Some(rig) = Rig::new() else { return };
+    let password = "env: { PASSWORD: { secret: { name: db, key: password } } }";
+    let job = format!("image: {IMAGE}, command: [/bin/sh, -c, ':']");
+    rig.write(&format!(
+        "name: guest\nservices:\n  web: {{ image: {IMAGE}, {password} }}\njobs:\n  one: {{ {job} }}\n  two: {{ {job}, needs: [one] }}\n\
+         manifests: [{{ name: db, path: db.yaml, needs: [two] }}]\nimages: {{ {IMAGE}: {{ process: {{ entrypoint: [hello] }} }} }}\n"
+    ));
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: { name: db }\nstringData: { password: late }\n";
+    std::fs::write(rig.home.path().join("project/db.yaml"), secret).expect("written");
+    // Kubelets ask again only after a while, when everything else is ready.
+    let ran = rig.expect(0, &["up"]);
+    assert!(ran.stderr.contains("secret \"db\" not found"), "{}", ran.stderr);
+    rig.expect(0, &["down"]);
+}
+
+#[test]
 fn nodes_stop_before_what_they_need() {
     let Some(rig) = Rig::new() else { return };
     let image = "envctl-test-hello";
