@@ -11,7 +11,7 @@ use console::{Color, Style};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, LogParams};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -140,11 +140,13 @@ async fn follow(
     let api: Api<Pod> = Api::default_namespaced(client.clone());
     let selector = cluster::selector(&arguments.services);
     let config = watcher::Config::default().labels(&selector);
-    let mut events = reading::watch::<Pod>(client.clone(), Some(client.default_namespace()), config).applied_objects();
+    let mut events = reading::watch::<Pod>(client.clone(), Some(client.default_namespace()), config);
     let (sender, mut lines) = mpsc::channel(256);
     let mut readers = JoinSet::new();
     // Of each pod, how often its container was restarted before the run that has begun.
     let mut followed: HashMap<String, watch::Sender<i32>> = HashMap::new();
+    let mut listed = Vec::new();
+    let mut any = false;
     let mut printer = Printer::new(arguments, std::iter::empty());
     loop {
         tokio::select! {
@@ -155,8 +157,22 @@ async fn follow(
             }
             event = events.next() => {
                 let pod = match event {
-                    Some(Ok(pod)) => pod,
-                    Some(Err(error)) => return gone(&error, followed.is_empty()),
+                    Some(Ok(Event::Apply(pod))) => pod,
+                    Some(Ok(Event::InitApply(pod))) => {
+                        listed.extend(pod.metadata.name.clone());
+                        pod
+                    }
+                    Some(Ok(Event::Init)) => continue,
+                    Some(Ok(Event::InitDone)) => {
+                        let listed = std::mem::take(&mut listed);
+                        followed.retain(|name, _| listed.contains(name));
+                        continue;
+                    }
+                    Some(Ok(Event::Delete(pod))) => {
+                        _ = pod.metadata.name.and_then(|name| followed.remove(&name));
+                        continue;
+                    }
+                    Some(Err(error)) => return gone(&error, any),
                     None => return Ok(()),
                 };
                 let (Some(name), Some(node), Some(restarts)) = (pod.metadata.name.clone(), cluster::node_of(&pod), run_of(&pod)) else {
@@ -165,6 +181,7 @@ async fn follow(
                 if let Some(begun) = followed.get(&name) {
                     begun.send_if_modified(|run| std::mem::replace(run, restarts) != restarts);
                 } else {
+                    any = true;
                     let (begun, runs) = watch::channel(restarts);
                     followed.insert(name.clone(), begun);
                     let reader = Reader { api: api.clone(), name, node: node.clone(), runs, sender: sender.clone(), last: None };
@@ -177,8 +194,8 @@ async fn follow(
 }
 
 /// A cluster that goes away while it is followed is the end of the logs, not an error.
-fn gone(error: &watcher::Error, nothing_yet: bool) -> Result<(), Error> {
-    if nothing_yet {
+fn gone(error: &watcher::Error, any_followed: bool) -> Result<(), Error> {
+    if !any_followed {
         return Err(Error::Failed { what: format!("watch pods: {error}"), hint: None, exit: Exit::NoCluster });
     }
     Ok(())
@@ -231,7 +248,8 @@ impl Reader {
             if after.as_ref().is_some_and(|after| line.time <= *after) {
                 continue;
             }
-            self.last = Some(line.time.clone());
+            // What two streams say side by side may be a little out of order.
+            self.last = self.last.take().max(Some(line.time.clone()));
             if self.sender.send(line).await.is_err() {
                 return false;
             }

@@ -278,7 +278,8 @@ impl Applier {
     }
 
     /// Makes an object that must not be there yet: one of the same name is refused with 409, and not touched. Its name must be one that
-    /// nobody else comes upon: where an answer was lost, one with the same session's label is taken for the one that was made.
+    /// nobody else comes upon: where an answer was lost, one with the same session's label is taken for the one that was made. Where it is
+    /// refused after that, it may be there all the same: only what was never made is [`ApplyError::Refused`] with a code below 500.
     ///
     /// # Errors
     /// [`ApplyError`].
@@ -291,13 +292,14 @@ impl Applier {
         let (answer, attempts) = self.persist(&key, request).await;
         let answer = match answer {
             Err(error @ ApplyError::Refused { code: 409, .. }) if attempts > 1 => {
-                let found = self.get(&kind, &key).await?;
+                let found = self.get(&kind, &key).await.map_err(|error| uncertain(&key, error))?;
                 let label = |object: &Value| object["metadata"]["labels"][SESSION].clone();
                 if label(&found.0).is_null() || label(&found.0) != label(object) {
                     return Err(error);
                 }
                 found
             }
+            Err(error) if attempts > 1 => return Err(uncertain(&key, error)),
             other => other?,
         };
         Ok(applied(kind, key, answer))
@@ -415,6 +417,14 @@ impl Applier {
             reason: text("reason").unwrap_or_else(|| status.canonical_reason().unwrap_or_default().to_owned()),
             message: text("message").unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()),
         }))
+    }
+}
+
+/// An error after an answer that was lost.
+fn uncertain(key: &ObjectKey, error: ApplyError) -> ApplyError {
+    match error {
+        ApplyError::Refused { message, .. } => unanswered(key, format!("an answer was lost, and then: {message}")),
+        other => other,
     }
 }
 

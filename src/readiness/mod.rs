@@ -35,6 +35,9 @@ pub struct Limits {
     /// Within what time a kubelet tries again what it could not do for lack of an object: ten seconds, and up to half as much more
     /// (`backOffPeriod` and `workerBackOffPeriodJitterFactor` in upstream's `pkg/kubelet/kubelet.go` and `pod_workers.go`).
     pub retried: Duration,
+    /// The longest that it waits where it waits twice as long each time, as for volumes (`maxDurationBeforeRetry` in upstream's
+    /// `pkg/util/goroutinemap/exponentialbackoff`).
+    pub backed_off: Duration,
 }
 
 impl Default for Limits {
@@ -45,6 +48,7 @@ impl Default for Limits {
             settling: Duration::from_secs(10),
             steady: Duration::from_millis(300),
             retried: Duration::from_secs(20),
+            backed_off: Duration::from_secs(122),
         }
     }
 }
@@ -91,6 +95,9 @@ pub enum Patience {
     None,
     /// It may pass by itself within this time, counted from when it was first seen.
     For(Duration),
-    /// Until nothing else in the graph is being made that could bring what is missing.
-    UntilGraphSettles,
+    /// Until nothing else in the graph is being made that could bring what is missing, and the kubelet has tried again since.
+    UntilGraphSettles {
+        /// Whether it waits longer from try to try.
+        backs_off: bool,
+    },
 }

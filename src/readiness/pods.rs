@@ -199,7 +199,7 @@ fn waiting(pod: &Pod, status: &ContainerStatus) -> Option<Finding> {
             cause: Cause::MissingConfig,
             message: format!("something its spec refers to is missing: {message}"),
             hint: Some("Secrets and ConfigMaps come from `manifests:`, credentials also from `keys:`".to_owned()),
-            patience: Patience::UntilGraphSettles,
+            patience: Patience::UntilGraphSettles { backs_off: false },
             pod: None,
         }),
         "RunContainerError" | "CreateContainerError" => Some(not_runnable(message)),
@@ -347,7 +347,10 @@ mod tests {
             0,
         );
         let finding = finding(&pod, Role::Serve, &Limits::default(), Ended::ByItself).expect("a finding");
-        assert_eq!((finding.cause, finding.patience), (Cause::MissingConfig, Patience::UntilGraphSettles));
+        assert_eq!(
+            (finding.cause, finding.patience),
+            (Cause::MissingConfig, Patience::UntilGraphSettles { backs_off: false })
+        );
     }
 
     #[test]

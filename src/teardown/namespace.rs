@@ -11,7 +11,7 @@ use super::held;
 use crate::cluster::tenancy::record::Lodged;
 use crate::{objects, reading};
 
-/// How long the API server may take to carry out the last request of an agent that was killed meanwhile.
+/// How long the API server may take to carry out a request whose sender was killed meanwhile, or has stopped listening.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
 
 /// What became of a namespace that was to be removed.
@@ -33,7 +33,7 @@ pub async fn remove_namespace(client: &kube::Client, lodged: &Lodged, patience: 
     let api: Api<Namespace> = Api::all(client.clone());
     let mut found = api.get_opt(&lodged.namespace).await?;
     if found.is_none() && lodged.uid.is_none() {
-        // Its agent was killed while it asked for it, and may have been heard: gone too soon, it would stay for ever.
+        // It was asked for, and nobody has heard the answer. Given up too soon, it would stay for ever.
         found = tokio::time::timeout(IN_FLIGHT, appears(client, &lodged.namespace)).await.ok();
     }
     let Some(found) = found else { return Ok(Removed::Gone) };

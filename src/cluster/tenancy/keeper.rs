@@ -72,8 +72,8 @@ impl Keeper {
         let mut renewed = Instant::now();
         let lost = loop {
             tokio::time::sleep(self.length / RENEWALS).await;
-            let over = (renewed + self.length).max(Instant::now() + ATTEMPT);
-            let error = match timeout_at(over, self.contact.patiently(|| self.renew(switch.is_ok()))).await {
+            let enough = (renewed + self.length).max(Instant::now() + ATTEMPT);
+            let error = match timeout_at(enough, self.contact.patiently(|| self.renew(switch.is_ok()))).await {
                 Ok(Ok(None)) => {
                     renewed = Instant::now();
                     continue;
@@ -95,7 +95,7 @@ impl Keeper {
             };
             tracing::warn!(error, "the session's lease could not be renewed");
             // Until then the next one may succeed; from then on the cluster takes the session for dead.
-            if Instant::now() >= over {
+            if Instant::now() >= renewed + self.length {
                 let length = self.length.as_secs();
                 break format!(
                     "its lease could not be renewed for {length} s, as long as it is: {error}; `envctl gc` removes what is left"
@@ -201,4 +201,76 @@ fn is_absent(error: &kube::Error) -> bool {
 
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    const LENGTH: Duration = Duration::from_secs(8);
+
+    /// A keeper at an API that answers everything with this status, and how often the lease was renewed there.
+    fn keeper(status: &Arc<AtomicU16>) -> (Keeper, Arc<AtomicU32>) {
+        let (status, renewed) = (status.clone(), Arc::new(AtomicU32::new(0)));
+        let renewals = renewed.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let path = request.uri().path();
+            let kinds = [
+                ("/leases", "coordination.k8s.io/v1", "Lease"),
+                ("/jobs", "batch/v1", "Job"),
+                ("/services", "v1", "Service"),
+                ("/ipaddresses", "networking.k8s.io/v1", "IPAddress"),
+                ("/namespaces", "v1", "Namespace"),
+            ];
+            let (_, version, kind) = kinds.into_iter().find(|(part, ..)| path.contains(part)).expect("a known kind");
+            renewals.fetch_add(u32::from(kind == "Lease" && request.method() == "PATCH"), Ordering::Relaxed);
+            let answer = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "n", "uid": "u"},
+                "spec": {"clusterIP": "10.0.0.1", "template": {}}});
+            let code = status.load(Ordering::Relaxed);
+            let answer = if code == 200 { answer } else { json!({"kind": "Status", "code": code}) };
+            let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+            *response.status_mut() = code.try_into().expect("a status");
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let contact = Arc::new(Contact::new(kube::Client::new(service, "ns")));
+        (Keeper::new(contact, "ns", "u", json!({}), LENGTH), renewed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_as_a_stranger_gives_up_with_the_lease() {
+        let status = Arc::new(AtomicU16::new(200));
+        let (keeper, _) = keeper(&status);
+        let (sender, mut state) = watch::channel(State::default());
+        let keeping = tokio::spawn(keeper.keep(sender));
+        let settled = state.wait_for(|state| state.settled.is_some()).await.expect("kept").settled.clone();
+        assert_eq!(settled, Some(Vec::new()));
+        let began = Instant::now();
+        status.store(401, Ordering::Relaxed);
+        let lost = state.wait_for(|state| state.lost.is_some());
+        let lost = tokio::time::timeout(LENGTH * 4, lost).await.expect("not for ever").expect("kept").lost.clone();
+        assert!(lost.is_some_and(|lost| lost.starts_with("its lease could not be renewed for 8 s")));
+        assert!(began.elapsed() >= LENGTH && began.elapsed() <= LENGTH * 2, "{:?}", began.elapsed());
+        keeping.await.expect("it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_stopped_for_longer_than_the_lease_asks_before_giving_up() {
+        let status = Arc::new(AtomicU16::new(200));
+        let (keeper, renewed) = keeper(&status);
+        let (sender, mut state) = watch::channel(State::default());
+        let keeping = tokio::spawn(keeper.keep(sender));
+        state.wait_for(|state| state.settled.is_some()).await.expect("kept");
+        tokio::time::advance(LENGTH * 3).await;
+        let before = renewed.load(Ordering::Relaxed);
+        tokio::time::sleep(LENGTH).await;
+        assert_eq!(state.borrow().lost, None);
+        assert!(renewed.load(Ordering::Relaxed) > before);
+        keeping.abort();
+    }
 }

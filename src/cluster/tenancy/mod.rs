@@ -92,7 +92,7 @@ impl Lodging {
     /// Makes the namespace, and begins to say that the session is alive.
     ///
     /// # Errors
-    /// [`MoveInError`]; then nothing was made.
+    /// [`MoveInError`]; then nothing was made, or it is on record that something may have been.
     pub async fn move_in(&self, applier: &Applier, namespace: &Value) -> Result<Applied, MoveInError> {
         self.lodged().write(&self.directory)?;
         self.asked_for.store(true, Ordering::Relaxed);

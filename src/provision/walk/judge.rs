@@ -72,8 +72,8 @@ impl Walk<'_> {
         let starting = self.runs.iter().enumerate().filter(|(_, run)| run.stage == Stage::Starting);
         let clocks = starting.filter_map(|(index, run)| match &run.finding {
             Some((Finding { patience: Patience::For(time), .. }, since)) => Some(*since + *time),
-            Some((Finding { patience: Patience::UntilGraphSettles, .. }, since)) => {
-                (!self.may_still_be_made(index)).then(|| self.tried_again(*since))
+            Some((Finding { patience: Patience::UntilGraphSettles { backs_off }, .. }, since)) => {
+                (!self.may_still_be_made(index)).then(|| self.tried_again(*since, *backs_off))
             }
             _ => run.steady.map(|(_, since)| since + self.around.options.limits.steady),
         });
@@ -168,7 +168,9 @@ impl Walk<'_> {
         let over = match finding.patience {
             Patience::None => true,
             Patience::For(time) => now >= since + time,
-            Patience::UntilGraphSettles => !self.may_still_be_made(index) && now >= self.tried_again(since),
+            Patience::UntilGraphSettles { backs_off } => {
+                !self.may_still_be_made(index) && now >= self.tried_again(since, backs_off)
+            }
         };
         let detail = finding.message.clone();
         self.runs[index].finding = Some((finding.clone(), since));
@@ -230,10 +232,13 @@ impl Walk<'_> {
         })
     }
 
-    /// When a pod that lacked something has tried again since the last of what could have made it was ready: at once if it was not missed
-    /// before that.
-    fn tried_again(&self, since: Instant) -> Instant {
-        self.made_last.filter(|made| *made > since).map_or(since, |made| made + self.around.options.limits.retried)
+    /// When the kubelet has tried again what it could not do since then, now that the last of what could have made what is missing is ready:
+    /// at once if it was missed only after that.
+    fn tried_again(&self, since: Instant, backs_off: bool) -> Instant {
+        let Some(made) = self.made_last.filter(|made| *made > since) else { return since };
+        let Limits { retried, backed_off, .. } = self.around.options.limits;
+        // Its next wait may be as long as all before it together.
+        made + if backs_off { (made - since).min(backed_off) + retried } else { retried }
     }
 
     pub(super) fn ready(&mut self, index: usize) {

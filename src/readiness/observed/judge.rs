@@ -83,7 +83,7 @@ impl Observed {
         // What waiting cannot help says more than what may pass.
         findings.sort_by_key(|finding| match finding.patience {
             Patience::None => 0,
-            Patience::UntilGraphSettles => 1,
+            Patience::UntilGraphSettles { .. } => 1,
             Patience::For(_) => 2,
         });
         if let Some(finding) = findings.into_iter().next() {
@@ -157,7 +157,7 @@ impl Observed {
             cause: Cause::MissingConfig,
             message: format!("a volume cannot be mounted: {}", one_line(message)),
             hint: None,
-            patience: Patience::UntilGraphSettles,
+            patience: Patience::UntilGraphSettles { backs_off: true },
             pod: pod.metadata.name.clone(),
         })
     }
